@@ -1,0 +1,1 @@
+//! What is decided: membership, capabilities, directory, placement. No I/O, no clock.

@@ -1,0 +1,1 @@
+//! Poll analytics: HTTP in, a troupe that translates, one named actor per question, a cast that retires idle ones.

@@ -1,0 +1,1 @@
+//! A worker for smoke tests, scenarios and operators.

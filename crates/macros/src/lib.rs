@@ -1,0 +1,1 @@
+//! #[actor], #[message], #[data]; re-exported by odeon.

@@ -1,0 +1,1 @@
+//! The agent: router, controller, workers, HTTP.

@@ -1,0 +1,1 @@
+//! Actors for one machine or many: what users write.

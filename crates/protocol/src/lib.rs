@@ -1,0 +1,32 @@
+//! What is said: ids, addresses, frames, control messages, limits.
+//!
+//! Nothing here does anything: no I/O, no clock, no runtime. A type that can be serialised is a promise to another
+//! process, so all of them live here, at the bottom of the crate graph.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`id`] | node, boot, serial, convention, worker |
+//! | [`address`] | direct, named and troupe addresses and their text forms |
+//! | [`frame`] | the fixed header that routers read, extensions |
+//! | [`reason`] | why a message came back, why an actor ended |
+//! | [`control`] | worker or client to agent and back |
+//! | [`limits`] | every bound of the runtime |
+
+pub mod address;
+pub mod control;
+pub mod frame;
+pub mod hash;
+pub mod id;
+pub mod limits;
+pub mod reason;
+pub mod time;
+
+pub use address::{Address, Direct, ParseAddressError};
+pub use id::{Boot, ConventionId, NodeId, Serial, WorkerId};
+pub use reason::{ExitCause, Reason};
+pub use time::Time;
+
+/// The version of everything in this crate that crosses a process boundary.
+///
+/// Two processes speak to each other only if theirs are equal; the `Hello` exchange says so in words.
+pub const PROTOCOL_VERSION: u8 = 1;

@@ -1,0 +1,76 @@
+//! Every bound in the runtime. If it can grow, its limit is here.
+
+use crate::frame::HEADER_BYTES;
+use std::time::Duration;
+
+/// A whole global name.
+pub const NAME_BYTES_MAX: usize = 512;
+/// A type name or message name.
+pub const TYPE_NAME_BYTES_MAX: usize = 128;
+/// A host's name.
+pub const HOST_NAME_BYTES_MAX: usize = 64;
+/// A capability's key; its value, as text.
+pub const CAPABILITY_KEY_BYTES_MAX: usize = 64;
+/// See [`CAPABILITY_KEY_BYTES_MAX`].
+pub const CAPABILITY_VALUE_BYTES_MAX: usize = 256;
+/// Capabilities of one host.
+pub const CAPABILITIES_MAX: usize = 128;
+/// A requirement expression, as text.
+pub const REQUIREMENT_BYTES_MAX: usize = 1024;
+/// The arguments of an actor that has a record (a name, a restart policy, a parent elsewhere).
+pub const ARGS_BYTES_MAX: usize = 16 << 10;
+
+/// A frame's body.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// All extensions of a frame together.
+pub const EXTENSION_BYTES_MAX: usize = 4 << 10;
+/// A frame with all its parts.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + EXTENSION_BYTES_MAX + BODY_BYTES_MAX;
+const _: () = assert!(FRAME_BYTES_MAX <= u32::MAX as usize, "the length prefix is a u32");
+const _: () = assert!(EXTENSION_BYTES_MAX <= u16::MAX as usize, "the extension length is a u16");
+const _: () = assert!(NAME_BYTES_MAX * 2 + 256 < EXTENSION_BYTES_MAX, "two names and the small extensions fit");
+
+/// Messages in a mailbox, unless the actor's type says otherwise.
+pub const MAILBOX_DEFAULT: usize = 1024;
+/// Messages of one flow that may be unsettled.
+pub const FLOW_WINDOW: u32 = 256;
+/// Flows that one worker may have open.
+pub const FLOWS_MAX: usize = 1 << 20;
+/// Asks that one worker may have outstanding.
+pub const ASKS_MAX: usize = 1 << 20;
+/// Bytes queued towards one worker, client or agent before senders have to wait.
+pub const LINK_QUEUE_BYTES: usize = 8 << 20;
+/// Bytes that an agent holds for names being resolved or started.
+pub const HELD_BYTES: usize = 64 << 20;
+/// How long a frame is held for a name that cannot be resolved.
+pub const HELD_FOR: Duration = Duration::from_secs(10);
+
+/// Workers of one agent.
+pub const WORKERS_MAX: usize = 1024;
+/// Clients of one agent.
+pub const CLIENTS_MAX: usize = 1024;
+/// Types in one worker's `Hello`.
+pub const TYPES_MAX: usize = 4096;
+/// Members of one troupe.
+pub const TROUPE_MEMBERS_MAX: usize = 4096;
+/// Hosts of one convention.
+pub const HOSTS_MAX: usize = 4096;
+/// Live join tokens of one convention.
+pub const TOKENS_MAX: usize = 4096;
+/// Commands in one directory log entry.
+pub const BATCH_MAX: usize = 1000;
+/// Bytes of a worker's standard error kept for its end's report.
+pub const STDERR_KEPT_BYTES: usize = 64 << 10;
+/// Runner threads that may be added to replace blocked ones.
+pub const SPARE_RUNNERS_MAX: usize = 64;
+
+/// Waits of `tell` and of placement, unless the caller says otherwise.
+pub const TELL_WAIT: Duration = Duration::from_secs(5);
+/// Waits of `ask`, unless the caller says otherwise.
+pub const ASK_WAIT: Duration = Duration::from_secs(5);
+/// A handler that holds its thread this long is given a spare one and warned about.
+pub const HANDLER_BLOCKS: Duration = Duration::from_millis(50);
+/// From `Hello` sent to `Welcome` received.
+pub const HELLO_WAIT: Duration = Duration::from_secs(5);
+/// A worker's time to stop gracefully before it is killed.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);

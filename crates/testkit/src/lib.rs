@@ -1,0 +1,1 @@
+//! A convention in one process, simulated network and clock, invariant checks.

@@ -1,0 +1,1 @@
+//! How bytes move: QUIC between agents, Unix sockets within a host, memory for tests.
