@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "odeon:", "odeon:1.2", "odeon:1.2.3.4", "odeon:x.y.z", "odeon:name/", "a\nb", "odeon:troupe/1"] {
+        for text in ["", "odeon:", "odeon:1.2", "odeon:1.2.3.4", "odeon:x.y.z", "odeon:name/", "a\nb", "odeon:troupe/1"]
+        {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
         }
         assert!("x".repeat(NAME_BYTES_MAX + 1).parse::<Address>().is_err());

@@ -603,7 +603,9 @@ pub enum FrameError {
         bytes: usize,
     },
     /// Another protocol version, or no Odeon at all.
-    #[error("the peer speaks protocol version {has}, this process {PROTOCOL_VERSION}: run the same Odeon version on both sides")]
+    #[error(
+        "the peer speaks protocol version {has}, this process {PROTOCOL_VERSION}: run the same Odeon version on both sides"
+    )]
     Version {
         /// The peer's version.
         has: u8,

@@ -10,14 +10,18 @@
 //! | [`frame`] | the fixed header that routers read, extensions |
 //! | [`reason`] | why a message came back, why an actor ended |
 //! | [`control`] | worker or client to agent and back |
+//! | [`directory`] | what the voters agree on: members, names, tokens |
+//! | [`peer`] | agent to agent |
 //! | [`limits`] | every bound of the runtime |
 
 pub mod address;
 pub mod control;
+pub mod directory;
 pub mod frame;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod peer;
 pub mod reason;
 pub mod time;
 

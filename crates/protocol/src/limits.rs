@@ -57,6 +57,16 @@ pub const TROUPE_MEMBERS_MAX: usize = 4096;
 pub const HOSTS_MAX: usize = 4096;
 /// Live join tokens of one convention.
 pub const TOKENS_MAX: usize = 4096;
+/// Global names of one convention.
+pub const NAMES_MAX: usize = 1 << 20;
+/// Requests whose answers the directory remembers, to recognise repetitions.
+pub const REQUESTS_KEPT: usize = 16 << 10;
+/// Members that left or were evicted, remembered by the directory.
+pub const FORMER_MEMBERS_KEPT: usize = 4096;
+/// Steps of the directory that a voter keeps for followers that resume.
+pub const DELTAS_KEPT: usize = 16 << 10;
+/// Text of an address that other agents dial.
+pub const DIAL_BYTES_MAX: usize = 256;
 /// Commands in one directory log entry.
 pub const BATCH_MAX: usize = 1000;
 /// Bytes of a worker's standard error kept for its end's report.
