@@ -46,10 +46,14 @@ pub enum Reason {
     NoSuchType = 17,
     /// A frame that breaks the protocol.
     Protocol = 18,
+    /// Actors ask each other in a circle.
+    Cycle = 19,
+    /// The actor's `start` answered that there is nothing of that name; the name is free again.
+    NotFound = 20,
 }
 
 impl Reason {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::NoSuchActor,
         Self::ActorStopped,
         Self::WorkerLost,
@@ -68,6 +72,8 @@ impl Reason {
         Self::NoHost,
         Self::NoSuchType,
         Self::Protocol,
+        Self::Cycle,
+        Self::NotFound,
     ];
 
     /// The reason with that number on the wire.
@@ -98,6 +104,8 @@ impl fmt::Display for Reason {
             Self::NoHost => "no host fits the requirements",
             Self::NoSuchType => "no host knows this type",
             Self::Protocol => "the frame breaks the protocol",
+            Self::Cycle => "actors ask each other in a circle",
+            Self::NotFound => "there is nothing of that name",
         })
     }
 }
@@ -161,6 +169,6 @@ mod tests {
             assert_eq!(Reason::from_wire(reason as u16), Some(reason));
         }
         assert_eq!(Reason::from_wire(0), None);
-        assert_eq!(Reason::from_wire(19), None);
+        assert_eq!(Reason::from_wire(21), None);
     }
 }
