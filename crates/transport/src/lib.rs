@@ -4,8 +4,15 @@
 //! |---|---|
 //! | [`frame_io`] | frames in and out of a byte stream, many at a time |
 //! | [`socket`] | one end of a link between a process and its agent, over [`unix`] or [`memory`] |
+//! | [`tls`] | keys, certificates, the convention's authority (feature `quic`) |
+//! | [`join`] | tokens and the join protocol (feature `quic`) |
+//! | [`quic`] | connections between agents (feature `quic`) |
 
+#[cfg(feature = "quic")]
+mod base32;
 pub mod frame_io;
 pub mod memory;
 pub mod socket;
 pub mod unix;
+#[cfg(feature = "quic")]
+pub mod tls;

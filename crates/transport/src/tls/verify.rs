@@ -1,0 +1,221 @@
+//! The verifiers: rustls's own, with a look at the convention first so that a refusal says whose certificate it was.
+
+use super::{Certificate, Identity, PeerCertificate, Pin, TlsError, certificate::authority_convention, identity::store, provider};
+use odeon_protocol::ConventionId;
+use parking_lot::Mutex;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{verify_server_cert_signed_by_trust_anchor, WebPkiServerVerifier},
+    crypto::verify_tls13_signature,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{ParsedCertificate, danger::{ClientCertVerified, ClientCertVerifier}},
+};
+use std::sync::Arc;
+
+/// Judges peers by an agent's identity, on both sides of a handshake.
+///
+/// As the server's verifier it admits a peer without certificate, for the join protocol; the accept path closes such a
+/// connection on any other protocol.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    identity: Arc<Identity>,
+    /// Why the last handshake of this judge failed, where it was the convention. One judge per dial.
+    other: Mutex<Option<TlsError>>,
+}
+
+impl Judge {
+    pub(crate) fn new(identity: Arc<Identity>) -> Arc<Self> {
+        Arc::new(Self { identity, other: Mutex::new(None) })
+    }
+
+    /// What the convention check found, if that is why the handshake failed.
+    pub(crate) fn found(&self) -> Option<TlsError> {
+        self.other.lock().take()
+    }
+
+    /// Names the conventions before the chain is verified: "unknown issuer" helps nobody.
+    fn same_convention(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let wants = self.identity.convention();
+        match PeerCertificate::read(end_entity) {
+            Ok(peer) if peer.convention == wants => Ok(()),
+            Ok(peer) => {
+                let error = TlsError::OtherConvention { has: peer.convention, wants };
+                let text = other_convention(peer.convention, wants);
+                *self.other.lock() = Some(error);
+                Err(Error::General(text))
+            }
+            Err(_) => Err(CertificateError::BadEncoding.into()),
+        }
+    }
+}
+
+/// The words for a peer of another convention, in errors and on the wire.
+pub(crate) fn other_convention(has: ConventionId, wants: ConventionId) -> String {
+    format!("the certificate belongs to convention {has}, this agent to convention {wants}")
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.same_convention(end_entity)?;
+        let verifier: Arc<WebPkiServerVerifier> = self.identity.current().server_verifier.clone();
+        // A leaf is signed by a root directly; what else was sent is for joiners.
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Judge {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.same_convention(end_entity)?;
+        let verifier = self.identity.current().client_verifier.clone();
+        verifier.verify_client_cert(end_entity, &[], now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Judges the agent that a joiner dials: its root must be a pinned one, its leaf signed by that root.
+#[derive(Debug)]
+pub(crate) struct PinJudge {
+    pins: Vec<Pin>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    wrong: Option<Pin>,
+    root: Option<Certificate>,
+}
+
+impl PinJudge {
+    pub(crate) fn new(pins: Vec<Pin>) -> Arc<Self> {
+        Arc::new(Self { pins, found: Mutex::default() })
+    }
+
+    /// The pin that the agent showed instead, if that is why the handshake failed.
+    pub(crate) fn wrong(&self) -> Option<Pin> {
+        self.found.lock().wrong
+    }
+
+    /// The pinned root, once the agent proved that it belongs to it.
+    pub(crate) fn root(&self) -> Option<Certificate> {
+        self.found.lock().root.clone()
+    }
+}
+
+impl ServerCertVerifier for PinJudge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let root = intermediates.last().ok_or(CertificateError::UnknownIssuer)?.clone().into_owned();
+        let pin = Pin::of(&root);
+        if !self.pins.contains(&pin) {
+            self.found.lock().wrong = Some(pin);
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        let bad = |_| Error::from(CertificateError::BadEncoding);
+        let roots = store(std::slice::from_ref(&root)).map_err(bad)?;
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider().signature_verification_algorithms;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, algorithms.all)?;
+        let convention = authority_convention(&root).map_err(bad)?;
+        if PeerCertificate::read(end_entity).map_err(bad)?.convention != convention {
+            return Err(CertificateError::NotValidForName.into());
+        }
+        self.found.lock().root = Some(root);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn only_13() -> Error {
+    Error::PeerIncompatible(rustls::PeerIncompatible::Tls13RequiredForQuic)
+}
