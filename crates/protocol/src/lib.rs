@@ -12,6 +12,7 @@
 //! | [`control`] | worker or client to agent and back |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
+//! | [`join`] | what a host may be in a convention |
 //! | [`limits`] | every bound of the runtime |
 
 pub mod address;
@@ -20,6 +21,7 @@ pub mod directory;
 pub mod frame;
 pub mod hash;
 pub mod id;
+pub mod join;
 pub mod limits;
 pub mod peer;
 pub mod reason;

@@ -84,3 +84,14 @@ pub const HANDLER_BLOCKS: Duration = Duration::from_millis(50);
 pub const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// A worker's time to stop gracefully before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// One request or answer between agents on the control connection.
+pub const CONTROL_BYTES_MAX: usize = 16 << 20;
+/// A join request; its answer, which lists the hosts.
+pub const JOIN_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// See [`JOIN_REQUEST_BYTES_MAX`].
+pub const JOIN_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Handshakes that one agent does at a time.
+pub const HANDSHAKES_MAX: usize = 128;
+/// Requests of one peer being answered at a time.
+pub const REQUESTS_MAX: usize = 256;
