@@ -12,7 +12,6 @@
 //! | [`control`] | worker or client to agent and back |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
-//! | [`join`] | what a host may be in a convention |
 //! | [`limits`] | every bound of the runtime |
 
 pub mod address;
@@ -21,7 +20,6 @@ pub mod directory;
 pub mod frame;
 pub mod hash;
 pub mod id;
-pub mod join;
 pub mod limits;
 pub mod peer;
 pub mod reason;
