@@ -1,1 +1,6 @@
-//! Black-box scenarios.
+//! Black-box scenarios against the built executables. One target, so that it links once.
+
+mod bad_input;
+mod harness;
+mod one_host;
+mod three_hosts;

@@ -1,0 +1,265 @@
+//! Real agents and workers for the scenarios: each host is a process on a loopback address of its own.
+//!
+//! Nothing outlives a test: agents end with their standard input, workers with their agent.
+
+use serde_json::Value;
+use std::{
+    fs::File,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long a condition may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An executable that the workspace's tests have built beside this one.
+pub(crate) fn executable(name: &str) -> PathBuf {
+    // target/PROFILE/deps/scenarios-… → target/PROFILE
+    let own = std::env::current_exe().expect("the test has a path");
+    let path = own.parent().and_then(Path::parent).expect("target/PROFILE/deps").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo test --workspace`, which builds it", path.display());
+    path
+}
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// It gave nothing for [`PATIENCE`].
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        pause();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two looks at a condition with a deadline; no runtime here")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(25));
+}
+
+/// What a command of the `odeon` binary printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The JSON that it printed.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs `odeon` with these arguments and no agent chosen.
+pub(crate) fn odeon(args: &[&str]) -> Ran {
+    let mut command = Command::new(executable("odeon"));
+    command.args(args).env_remove("ODEON_AGENT").stdin(Stdio::null());
+    Ran::new(command.output().expect("odeon starts"))
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) ip: String,
+    pub(crate) quic: String,
+    pub(crate) data: PathBuf,
+    child: Child,
+}
+
+impl Agent {
+    /// Starts an agent and does not wait for it.
+    fn spawn(name: &str, ip: &str, data: &Path, args: &[&str]) -> Self {
+        std::fs::create_dir_all(data).expect("a data directory");
+        let quic = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").to_string();
+        let log = File::options().create(true).append(true).open(data.join("agent.log")).expect("a log");
+        let mut command = Command::new(executable("odeon"));
+        command.args(["agent", "--stop-on-eof", "--name", name, "--listen", &quic]).arg("--data").arg(data).args(args);
+        if !args.contains(&"--http") {
+            command.args(["--http", "off"]);
+        }
+        let child = command
+            .env_remove("ODEON_AGENT")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the agent starts");
+        Self { name: name.to_owned(), ip: ip.to_owned(), quic, data: data.to_owned(), child }
+    }
+
+    /// Starts an agent that is expected to fail; what it said last.
+    pub(crate) fn fails(name: &str, ip: &str, data: &Path, args: &[&str]) -> Ran {
+        let mut agent = Self::spawn(name, ip, data, args);
+        let status = wait_for("the agent to refuse", || agent.child.try_wait().expect("it can be waited for"));
+        Ran { code: status.code().unwrap_or(-1), out: String::new(), err: agent.log() }
+    }
+
+    /// Runs a command against this agent.
+    pub(crate) fn odeon(&self, args: &[&str]) -> Ran {
+        let socket = self.data.join("agent.sock");
+        let mut command = Command::new(executable("odeon"));
+        command.arg("--agent").arg(socket).args(args).stdin(Stdio::null());
+        Ran::new(command.output().expect("odeon starts"))
+    }
+
+    /// Runs a command against this agent that prints JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let mut with_flag = vec!["--json"];
+        with_flag.extend_from_slice(args);
+        self.odeon(&with_flag).json()
+    }
+
+    /// Asks an actor.
+    #[track_caller]
+    pub(crate) fn ask(&self, target: &str, message: &str, fields: &str) -> Value {
+        self.odeon(&["ask", target, message, fields, "--timeout", "20s"]).json()
+    }
+
+    /// Waits until the agent is ready.
+    #[track_caller]
+    pub(crate) fn ready(&mut self) {
+        let name = self.name.clone();
+        wait_for(&format!("{name} to be ready"), || {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                panic!("{name} ended ({status}): {}", self.log());
+            }
+            (self.odeon(&["health"]).code == 0).then_some(())
+        });
+    }
+
+    /// Everything that it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("agent.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// Asks it to stop and waits; whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
+        drop(self.child.stdin.take());
+        wait_for("the agent to stop", || self.child.try_wait().expect("it can be waited for")).success()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A convention of real processes.
+#[derive(Debug)]
+pub(crate) struct Convention {
+    pub(crate) agents: Vec<Agent>,
+    root: TempDir,
+    third_byte: u8,
+}
+
+static NEXT: AtomicU8 = AtomicU8::new(10);
+
+impl Convention {
+    /// One bootstrapped agent with these workers.
+    pub(crate) fn one(args: &[&str]) -> Self {
+        // Its own loopback network, so that tests running side by side never share a listener's address.
+        let third_byte = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut all = vec!["--bootstrap"];
+        all.extend_from_slice(args);
+        let ip = format!("127.0.{third_byte}.1");
+        let mut first = Agent::spawn("h1", &ip, &root.path().join("h1"), &all);
+        first.ready();
+        Self { agents: vec![first], root, third_byte }
+    }
+
+    /// That many agents, joined with voter tokens, with the same arguments.
+    pub(crate) fn start(hosts: u8, args: &[&str]) -> Self {
+        let mut convention = Self::one(args);
+        let token = convention.token("voter");
+        for _ in 1..hosts {
+            convention.spawn(&token, args);
+        }
+        convention.agents.iter_mut().for_each(Agent::ready);
+        convention
+    }
+
+    /// A join token from the first agent.
+    #[track_caller]
+    pub(crate) fn token(&self, role: &str) -> String {
+        let made = self.agents[0].json(&["token", "create", "--role", role]);
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Starts a further agent; does not wait for it.
+    pub(crate) fn spawn(&mut self, token: &str, args: &[&str]) -> &mut Agent {
+        let (name, ip, data) = self.next_place();
+        let peer = self.agents[0].quic.clone();
+        let mut all = vec!["--join", &peer, "--token", token];
+        all.extend_from_slice(args);
+        self.agents.push(Agent::spawn(&name, &ip, &data, &all));
+        self.agents.last_mut().expect("it was pushed")
+    }
+
+    /// Name, address and data directory for one more host.
+    pub(crate) fn next_place(&self) -> (String, String, PathBuf) {
+        let number = self.agents.len() + 1;
+        let name = format!("h{number}");
+        let data = self.root.path().join(&name);
+        (name, format!("127.0.{}.{number}", self.third_byte), data)
+    }
+
+    /// Starts an agent of this convention again, with its data directory and neither token nor address.
+    pub(crate) fn restart(&mut self, index: usize, args: &[&str]) {
+        let (name, ip, data) = {
+            let old = &self.agents[index];
+            (old.name.clone(), old.ip.clone(), old.data.clone())
+        };
+        self.agents[index] = Agent::spawn(&name, &ip, &data, args);
+        self.agents[index].ready();
+    }
+}
+
+/// Whether a process is there.
+pub(crate) fn alive(pid: u64) -> bool {
+    // A zombie has no memory any more; it only waits to be reaped.
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
+}
+
+/// Ends a process that a scenario started, by id.
+pub(crate) fn kill(pid: u64) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
+}
