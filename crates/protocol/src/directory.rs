@@ -147,7 +147,8 @@ pub struct Claim {
     pub request: RequestId,
     /// The whole global name.
     pub name: Arc<str>,
-    /// What to start, if the name is new.
+    /// What to start. A dormant or unplaced name keeps what it declared first: with `epoch_seen` 0 another declaration
+    /// is answered [`Answer::Changed`], so that the claimant places and starts what the record says.
     pub declaration: Declaration,
     /// The place that the actor will have.
     pub holder: Direct,
@@ -186,8 +187,6 @@ pub enum Answer {
     Granted {
         /// The fencing token, larger than every earlier one of the convention.
         epoch: u64,
-        /// What to start where it is not what the claim declared: the name was declared earlier.
-        declared: Option<Box<Declaration>>,
     },
     /// Another holds the name.
     Held(Box<NameRecord>),
@@ -200,7 +199,7 @@ pub enum Answer {
         /// The type that was claimed.
         wanted: Arc<str>,
     },
-    /// The grant that the command speaks of is no longer the name's.
+    /// The name is not, or no longer, what the command took it for: look at the record and decide anew.
     Changed {
         /// The name now; nothing if it is free.
         record: Option<Box<NameRecord>>,
@@ -524,6 +523,15 @@ pub struct Declaration {
     pub on: Option<String>,
     /// Who is told of its end; [`Direct::NONE`] for nobody.
     pub parent: Direct,
+}
+
+impl Declaration {
+    /// Whether both would start the same actor; who is told of its end does not matter.
+    #[must_use]
+    pub fn same_actor(&self, other: &Self) -> bool {
+        (&self.type_name, &self.args, self.codec, &self.policy, &self.on)
+            == (&other.type_name, &other.args, other.codec, &other.policy, &other.on)
+    }
 }
 
 /// A global name, as the directory knows it.

@@ -60,7 +60,7 @@ pub const TOKENS_MAX: usize = 4096;
 /// Global names of one convention.
 pub const NAMES_MAX: usize = 1 << 20;
 /// Requests whose answers the directory remembers, to recognise repetitions.
-pub const REQUESTS_KEPT: usize = 16 << 10;
+pub const REQUESTS_KEPT: usize = 64 << 10;
 /// Members that left or were evicted, remembered by the directory.
 pub const FORMER_MEMBERS_KEPT: usize = 4096;
 /// Steps of the directory that a voter keeps for followers that resume.
