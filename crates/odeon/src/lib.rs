@@ -8,9 +8,13 @@ mod error;
 pub mod hidden;
 mod json;
 mod key;
+mod link;
+mod message;
 mod schema;
 
 pub use error::{AskError, Error, Result, TellError, chain};
 pub use json::Json;
 pub use key::FromKey;
+pub use message::Message;
+pub use odeon_macros::{actor, data, message};
 pub use schema::Schema;
