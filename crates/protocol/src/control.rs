@@ -189,6 +189,17 @@ pub enum FromAgent {
         /// Its members.
         members: Vec<Direct>,
     },
+    /// Processes or a host are gone: what was sent to actors there and is not settled may have run.
+    Lost {
+        /// The agent of the lost actors.
+        node: NodeId,
+        /// Its start; with no `blocks`, earlier starts are lost as well.
+        boot: Boot,
+        /// The blocks whose actors are lost; empty for all of that boot.
+        blocks: Vec<u64>,
+        /// Why.
+        reason: Reason,
+    },
 }
 
 /// A lifecycle signal to one actor, the body of a frame of kind `Signal`.

@@ -1,0 +1,197 @@
+//! Frames that wait for their global name to be found, started, or started again.
+//!
+//! - **H-1.** What came back from an earlier instance is released before what came later: order per flow is kept.
+//! - **H-2.** At most [`HELD_BYTES`] wait, each at most [`HELD_FOR`]; then they go back.
+//! - **H-3.** What waits is a copy: it does not keep the chunk alive that it was read in.
+
+use bytes::BytesMut;
+use odeon_protocol::{
+    Time,
+    limits::{HELD_BYTES, HELD_FOR},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// A frame that waits.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The whole frame.
+    pub(crate) frame: BytesMut,
+    /// When it began to wait.
+    pub(crate) since: Time,
+    /// Whether it starts the actor where there is none.
+    pub(crate) starts: bool,
+}
+
+/// What to do after a frame was put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// The controller is to be asked.
+    Ask,
+    /// It has been.
+    Asked,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    returned: VecDeque<Held>,
+    fresh: VecDeque<Held>,
+    /// Whether the controller was asked to start the name, not only to find it.
+    asked_to_start: bool,
+}
+
+/// Everything that waits, by name.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    names: HashMap<Arc<str>, Queue>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self { names: HashMap::new(), bytes: 0, limit: HELD_BYTES }
+    }
+}
+
+impl Holds {
+    /// Whether anything waits for the name; what comes later then waits, too.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Puts a frame aside; `returned` if an instance gave it back. Nothing if too much waits already.
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        frame: &[u8],
+        (returned, starts): (bool, bool),
+        now: Time,
+    ) -> Option<Asking> {
+        if self.bytes + frame.len() > self.limit {
+            return None;
+        }
+        self.bytes += frame.len();
+        let held = Held { frame: BytesMut::from(frame), since: now, starts };
+        let asking = match self.names.get(name) {
+            Some(queue) if queue.asked_to_start || !starts => Asking::Asked,
+            _ => Asking::Ask,
+        };
+        let queue = self.names.entry(name.into()).or_default();
+        queue.asked_to_start |= starts;
+        if returned { &mut queue.returned } else { &mut queue.fresh }.push_back(held);
+        Some(asking)
+    }
+
+    /// Everything that waits for the name, in order.
+    pub(crate) fn release(&mut self, name: &str) -> Vec<Held> {
+        let Some(queue) = self.names.remove(name) else { return Vec::new() };
+        let released: Vec<_> = queue.returned.into_iter().chain(queue.fresh).collect();
+        self.bytes -= released.iter().map(|held| held.frame.len()).sum::<usize>();
+        released
+    }
+
+    /// What waits for the name and does not start it, if the controller is still to answer for the rest.
+    pub(crate) fn release_for_missing(&mut self, name: &str, was_start: bool) -> Vec<Held> {
+        if was_start || !self.names.get(name).is_some_and(|queue| queue.asked_to_start) {
+            return self.release(name);
+        }
+        self.take_where(name, |held| !held.starts)
+    }
+
+    /// What has waited too long, with its name.
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<(Arc<str>, Held)> {
+        let mut expired = Vec::new();
+        for name in self.names.keys().cloned().collect::<Vec<_>>() {
+            let old = self.take_where(&name, |held| now.since(held.since) >= HELD_FOR);
+            expired.extend(old.into_iter().map(|held| (name.clone(), held)));
+            if self.names.get(&name).is_some_and(|queue| queue.returned.is_empty() && queue.fresh.is_empty()) {
+                self.names.remove(&name);
+            }
+        }
+        expired
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take_where(&mut self, name: &str, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let Some(queue) = self.names.get_mut(name) else { return Vec::new() };
+        let mut taken = Vec::new();
+        for part in [&mut queue.returned, &mut queue.fresh] {
+            let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(part).into_iter().partition(&wanted);
+            taken.extend(out);
+            *part = kept.into();
+        }
+        self.bytes -= taken.iter().map(|held| held.frame.len()).sum::<usize>();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const FRESH: (bool, bool) = (false, false);
+    const STARTS: (bool, bool) = (false, true);
+    const BACK: (bool, bool) = (true, false);
+
+    fn frames(held: &[Held]) -> Vec<&[u8]> {
+        held.iter().map(|held| &held.frame[..]).collect()
+    }
+
+    #[test]
+    fn what_came_back_goes_first() {
+        let mut holds = Holds::default();
+        for (frame, kind) in [(b"new1", FRESH), (b"old1", BACK), (b"old2", BACK), (b"new2", FRESH)] {
+            holds.push("n", frame, kind, Time::ZERO).unwrap();
+        }
+        assert_eq!(frames(&holds.release("n")), [b"old1", b"old2", b"new1", b"new2"]);
+        assert_eq!((holds.bytes(), holds.has("n")), (0, false));
+    }
+
+    #[test]
+    fn the_controller_is_asked_once_and_again_when_a_frame_starts() {
+        let mut holds = Holds::default();
+        let mut push = |kind| holds.push("n", b"f", kind, Time::ZERO);
+        assert_eq!(push(FRESH), Some(Asking::Ask));
+        assert_eq!(push(FRESH), Some(Asking::Asked));
+        assert_eq!(push(STARTS), Some(Asking::Ask));
+        assert_eq!(push(STARTS), Some(Asking::Asked));
+    }
+
+    #[test]
+    fn a_missing_name_keeps_the_frames_that_start_it() {
+        let mut holds = Holds::default();
+        holds.push("n", b"find", FRESH, Time::ZERO);
+        holds.push("n", b"start", STARTS, Time::ZERO);
+        assert_eq!(frames(&holds.release_for_missing("n", false)), [b"find"]);
+        assert_eq!(frames(&holds.release_for_missing("n", true)), [b"start"]);
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let mut holds = Holds { limit: 3, ..Holds::default() };
+        assert!(holds.push("n", b"abc", FRESH, Time::ZERO).is_some());
+        assert!(holds.push("n", b"d", FRESH, Time::ZERO).is_none());
+    }
+
+    #[test]
+    fn nothing_waits_for_ever() {
+        let mut holds = Holds::default();
+        let later = Time::ZERO + Duration::from_secs(6);
+        holds.push("n", b"early", FRESH, Time::ZERO);
+        holds.push("n", b"late", FRESH, later);
+        assert!(holds.expire(later).is_empty());
+        let expired = holds.expire(Time::ZERO + HELD_FOR);
+        assert_eq!(expired.len(), 1);
+        assert_eq!(&expired[0].1.frame[..], b"early");
+        assert_eq!(holds.expire(later + HELD_FOR).len(), 1);
+        assert!(!holds.has("n"));
+    }
+}

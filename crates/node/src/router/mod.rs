@@ -1,0 +1,278 @@
+//! The data path: frames between the processes of this host and to other agents, on a thread of its own.
+//!
+//! [`Handle`] is how the rest of the agent reaches it. Its state is behind one lock, which is held for one batch of
+//! frames or one change of the table, never across an await.
+
+mod asks;
+mod back;
+mod forward;
+mod hash;
+mod holds;
+mod table;
+mod troupes;
+
+use crate::{metrics::Metrics, queue::Queue};
+pub(crate) use back::Why;
+use bytes::{Bytes, BytesMut};
+use forward::Router;
+use odeon_protocol::{
+    Boot, Direct, NodeId, Serial, WorkerId,
+    control::FromAgent,
+    frame::{Class, Extension, Header, Kind, write},
+};
+use odeon_transport::{
+    frame_io::{Outbox, read_frames, write_frames},
+    socket::{Reader, Socket},
+};
+use parking_lot::Mutex;
+use std::{future::Future, io, sync::Arc, thread, time::Duration};
+pub(crate) use table::Known;
+use tokio::{runtime, sync::Notify, time};
+use tokio_util::sync::CancellationToken;
+
+/// How often waiting frames and unanswered asks are looked through.
+const TICK: Duration = Duration::from_millis(500);
+/// A process whose end no longer takes frames has this long to finish what it is saying.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where frames for other agents go.
+pub(crate) trait Peers: Send + Sync + 'static {
+    /// Queues a frame; `false` if too much waits for that agent. Never waits, never calls back.
+    fn send(&self, node: NodeId, frame: Bytes) -> bool;
+}
+
+/// What the router tells the controller.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A process says something to its agent.
+    Control { process: WorkerId, body: Bytes },
+    /// Frames wait for a name. To be answered by [`Handle::resolved`] or [`Handle::missing`].
+    Missed {
+        name: Arc<str>,
+        /// Whether it is to be started if nobody bears it.
+        starts: bool,
+        /// Whether what was known of it turned out wrong.
+        stale: bool,
+    },
+    /// Frames wait for a troupe's members. To be answered by [`Handle::troupe`] or [`Handle::troupe_missing`].
+    TroupeMissed { troupe: Direct },
+    /// Every member of a troupe has something in hand. To be answered by [`Handle::troupe`].
+    TroupeBusy { troupe: Direct },
+    /// A process's link has ended.
+    Closed { process: WorkerId, why: Option<String> },
+}
+
+/// Reaches the router from any thread.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    state: Arc<Mutex<Router>>,
+    runtime: runtime::Handle,
+    events: Arc<Queue<Event>>,
+    me: Direct,
+    stop: CancellationToken,
+}
+
+impl Handle {
+    /// Starts the router's thread.
+    pub(crate) fn start(
+        (node, boot): (NodeId, Boot),
+        peers: Arc<dyn Peers>,
+        events: Arc<Queue<Event>>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let me = Direct { node, boot, serial: Serial(0) };
+        let state = Arc::new(Mutex::new(Router::new(me, peers, events.clone(), metrics)));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let stop = CancellationToken::new();
+        let handle = Self { state, runtime: runtime.handle().clone(), events, me, stop: stop.clone() };
+        let ticking = handle.clone();
+        thread::Builder::new().name("odeon-router".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = ticking.tick() => {}
+                }
+            });
+            // Links end with their tasks; their processes see the end of the stream.
+            runtime.shutdown_background();
+        })?;
+        Ok(handle)
+    }
+
+    /// Ends the thread and every link.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Runs a task on the router's thread; sockets are to be made there.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// A process was admitted: its frames are taken from now on.
+    pub(crate) fn attach(&self, id: WorkerId, name: &str, socket: Socket, blocks: &[u64]) {
+        let outbox = Outbox::default();
+        self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
+        let (state, events) = (self.state.clone(), self.events.clone());
+        self.spawn(async move {
+            let why = serve(&state, id, socket, &outbox).await;
+            let mut router = state.lock();
+            router.now = crate::convention::clock::now();
+            router.lost(id, outbox.take_unsent());
+            drop(router);
+            events.push(Event::Closed { process: id, why });
+        });
+    }
+
+    /// Closes a process's link once what is queued for it was written.
+    pub(crate) fn detach(&self, id: WorkerId) {
+        if let Some(outbox) = self.with(|router| router.outbox(id).cloned()) {
+            outbox.close();
+        }
+    }
+
+    /// The block belongs to that process.
+    pub(crate) fn lease(&self, block: u64, process: WorkerId) {
+        self.with(|router| router.table.lease(block, process));
+    }
+
+    /// The block's serials are troupes.
+    pub(crate) fn keep(&self, block: u64) {
+        self.with(|router| router.table.keep(block));
+    }
+
+    /// A control message to a process, in order with the frames towards it.
+    pub(crate) fn control(&self, to: WorkerId, message: &FromAgent) {
+        self.with(|router| router.control(to, message));
+    }
+
+    /// A control message to every process.
+    pub(crate) fn control_all(&self, message: &FromAgent) {
+        self.with(|router| router.control_all(message));
+    }
+
+    /// A lifecycle signal on the way that messages take.
+    pub(crate) fn signal(&self, to: Direct, name: Option<&str>, body: &[u8], flag: u16) {
+        let header = Header { to, from: self.me, class: Class::Normal, flags: flag, ..Header::new(Kind::Signal) };
+        let extension = name.map(Extension::To);
+        let mut frame = BytesMut::new();
+        write(&mut frame, &header, extension.as_slice(), body);
+        self.with(|router| router.send(frame));
+    }
+
+    /// Frames from another agent.
+    pub(crate) fn take_from_peer(&self, peer: NodeId, frames: Vec<BytesMut>) {
+        self.with(|router| router.take_from_peer(peer, frames));
+    }
+
+    /// Frames that could not be brought to another agent.
+    pub(crate) fn undelivered(&self, frames: Vec<Bytes>, why: &Why) {
+        self.with(|router| router.undelivered(frames.iter().map(|frame| BytesMut::from(&frame[..])).collect(), why));
+    }
+
+    /// Asks to that agent fail.
+    pub(crate) fn peer_lost(&self, node: NodeId, why: &Why) {
+        self.with(|router| router.peer_lost(node, why));
+    }
+
+    /// That boot of another agent is over for good.
+    pub(crate) fn host_dead(&self, node: NodeId, boot: Boot, why: &Why) {
+        self.with(|router| {
+            router.table.host_dead(node, boot);
+            router.troupes.lose(|member| member.node == node && member.boot <= boot);
+            router.peer_lost(node, why);
+            router.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
+        });
+    }
+
+    /// A name is there: what waits for it goes on.
+    pub(crate) fn resolved(&self, name: &Arc<str>, known: Known) {
+        self.with(|router| router.resolved(name, known));
+    }
+
+    /// A name is nobody's: what waits for it goes back.
+    pub(crate) fn missing(&self, name: &str, was_start: bool, why: &Why) {
+        self.with(|router| router.missing(name, was_start, why));
+    }
+
+    /// That grant of the name is over.
+    pub(crate) fn unresolved(&self, name: &Arc<str>, epoch: u64) {
+        self.with(|router| router.unresolved(name, epoch));
+    }
+
+    /// The actor is stopping: what comes for its name waits.
+    pub(crate) fn stopping(&self, name: &Arc<str>, epoch: u64, serial: Serial) {
+        self.with(|router| {
+            router.table.stop(serial);
+            router.unresolved(name, epoch);
+        });
+    }
+
+    /// The actor has stopped.
+    pub(crate) fn stopped(&self, serial: Serial) {
+        self.with(|router| router.table.stopped(serial));
+    }
+
+    /// The names that the router knows, with their grants.
+    pub(crate) fn names(&self) -> Vec<(Arc<str>, Known)> {
+        self.with(|router| router.table.names().map(|(name, known)| (name.clone(), known)).collect())
+    }
+
+    /// The members of a troupe.
+    pub(crate) fn troupe(&self, troupe: Direct, members: &[Direct], room: bool) {
+        self.with(|router| router.troupe(troupe, members, room));
+    }
+
+    /// There is no such troupe.
+    pub(crate) fn troupe_missing(&self, troupe: Direct, why: &Why) {
+        self.with(|router| router.troupe_missing(troupe, why));
+    }
+
+    /// What the members of a troupe have in hand, as far as this host sent it.
+    pub(crate) fn troupe_in_hand(&self, troupe: Direct) -> Vec<(Direct, u32)> {
+        self.with(|router| router.troupes.in_hand(troupe))
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Router) -> T) -> T {
+        let mut router = self.state.lock();
+        router.now = crate::convention::clock::now();
+        change(&mut router)
+    }
+
+    async fn tick(&self) {
+        let mut ticks = time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            self.with(Router::tick);
+        }
+    }
+}
+
+/// Reads and writes a process's link until it ends; says why if that was not the process's wish.
+async fn serve(state: &Mutex<Router>, id: WorkerId, socket: Socket, outbox: &Outbox) -> Option<String> {
+    let (reader, writer) = socket.split();
+    let mut reading = Box::pin(read(state, id, reader));
+    tokio::select! {
+        why = &mut reading => return why,
+        // The process may have ended with words on the way to us: they are read to their end.
+        _ = write_frames(outbox, writer) => {}
+    }
+    time::timeout(LAST_WORDS, reading).await.unwrap_or(None)
+}
+
+async fn read(state: &Mutex<Router>, id: WorkerId, reader: Reader) -> Option<String> {
+    let (fault, stop) = (Mutex::new(None), Notify::new());
+    let reading = read_frames(reader, |frames| {
+        let mut router = state.lock();
+        router.now = crate::convention::clock::now();
+        if let Err(why) = router.take(id, frames) {
+            *fault.lock() = Some(why);
+            stop.notify_one();
+        }
+    });
+    let ended = tokio::select! {
+        ended = reading => ended.err().map(|error| error.to_string()),
+        () = stop.notified() => None,
+    };
+    fault.into_inner().or(ended)
+}

@@ -1,0 +1,181 @@
+//! Troupes as the router of a sender's host sees them: the members, and how much each of them has in hand.
+//!
+//! What is counted is what this host sent and has not seen settled; other hosts count their own.
+
+use super::hash::Fast;
+use odeon_protocol::{
+    Direct,
+    frame::{Header, Kind},
+};
+use std::collections::HashMap;
+
+/// Who takes a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// This member.
+    Member {
+        member: Direct,
+        /// Every member has something in hand, and the troupe may grow.
+        wants_more: bool,
+    },
+    /// No member is known: its keeper is to be asked.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    members: Vec<Direct>,
+    /// Whether the keeper may add members.
+    room: bool,
+    asked: bool,
+}
+
+/// All troupes that were used here.
+#[derive(Debug, Default)]
+pub(crate) struct Troupes {
+    views: HashMap<Direct, View, Fast>,
+    /// What each member has in hand.
+    in_hand: HashMap<Direct, u32, Fast>,
+}
+
+impl Troupes {
+    /// Whether the address is that of a troupe known here.
+    pub(crate) fn is_troupe(&self, troupe: Direct) -> bool {
+        // An unknown one is asked about: frames that say TROUPE speak of one.
+        !troupe.is_none()
+    }
+
+    /// Replaces the members.
+    pub(crate) fn set(&mut self, troupe: Direct, members: &[Direct], room: bool) {
+        let view = self.views.entry(troupe).or_default();
+        for gone in view.members.iter().filter(|member| !members.contains(member)) {
+            self.in_hand.remove(gone);
+        }
+        for member in members {
+            self.in_hand.entry(*member).or_default();
+        }
+        (view.members, view.room, view.asked) = (members.to_vec(), room, false);
+    }
+
+    /// Forgets a troupe.
+    pub(crate) fn remove(&mut self, troupe: Direct) {
+        if let Some(view) = self.views.remove(&troupe) {
+            self.in_hand.retain(|member, _| !view.members.contains(member));
+        }
+    }
+
+    /// Takes the member for a message and counts it: the own host first, unless its best has twice as much in hand.
+    pub(crate) fn pick(&mut self, troupe: Direct, message: &Header) -> Pick {
+        let Some(view) = self.views.get_mut(&troupe) else { return Pick::Unknown };
+        let in_hand = |member: &Direct| self.in_hand.get(member).copied().unwrap_or(0);
+        let least = |local: bool| {
+            let of_kind = view.members.iter().filter(|member| (member.node == message.from.node) == local);
+            of_kind.min_by_key(|member| in_hand(member)).map(|member| (*member, in_hand(member)))
+        };
+        let (member, load) = match (least(true), least(false)) {
+            (Some((_, local)), Some(other)) if local > other.1 * 2 => other,
+            (Some(local), _) => local,
+            (None, Some(other)) => other,
+            (None, None) => return Pick::Unknown,
+        };
+        if matches!(message.kind, Kind::Tell | Kind::Ask) {
+            *self.in_hand.entry(member).or_default() += 1;
+        }
+        let wants_more = load > 0 && view.room && !view.asked;
+        view.asked |= wants_more;
+        Pick::Member { member, wants_more }
+    }
+
+    /// A report of settled messages passed: its sender may be a member.
+    pub(crate) fn settled(&mut self, report: &Header) {
+        self.lessen(report.from, u32::try_from(report.correlation).unwrap_or(u32::MAX));
+    }
+
+    /// An ask of that actor was answered, forwarded or given back.
+    pub(crate) fn ask_ended(&mut self, of: Direct) {
+        self.lessen(of, 1);
+    }
+
+    /// A member no longer takes messages.
+    pub(crate) fn member_gone(&mut self, troupe: Direct, member: Direct) {
+        if let Some(view) = self.views.get_mut(&troupe) {
+            view.members.retain(|known| *known != member);
+            self.in_hand.remove(&member);
+        }
+    }
+
+    /// Members that were lost with their process or host.
+    pub(crate) fn lose(&mut self, lost: impl Fn(Direct) -> bool) {
+        for view in self.views.values_mut() {
+            view.members.retain(|member| !lost(*member));
+        }
+        self.in_hand.retain(|member, _| !lost(*member));
+    }
+
+    /// All troupes used here, with what their members have in hand.
+    pub(crate) fn in_hand(&self, troupe: Direct) -> Vec<(Direct, u32)> {
+        let members = self.views.get(&troupe).map_or(&[][..], |view| &view.members);
+        members.iter().map(|member| (*member, self.in_hand.get(member).copied().unwrap_or(0))).collect()
+    }
+
+    fn lessen(&mut self, member: Direct, count: u32) {
+        if let Some(in_hand) = self.in_hand.get_mut(&member) {
+            *in_hand = in_hand.saturating_sub(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use odeon_protocol::{Boot, NodeId, Serial};
+
+    fn place(node: u64, serial: u64) -> Direct {
+        Direct { node: NodeId(node), boot: Boot(1), serial: Serial(serial) }
+    }
+
+    fn tell() -> Header {
+        Header { from: place(1, 99), ..Header::new(Kind::Tell) }
+    }
+
+    fn picked(troupes: &mut Troupes) -> (u64, bool) {
+        match troupes.pick(place(1, 1), &tell()) {
+            Pick::Member { member, wants_more } => (member.serial.0, wants_more),
+            Pick::Unknown => panic!("no member"),
+        }
+    }
+
+    #[test]
+    fn the_least_busy_member_takes_it_and_growth_is_asked_for_once() {
+        let mut troupes = Troupes::default();
+        assert_eq!(troupes.pick(place(1, 1), &tell()), Pick::Unknown);
+        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], true);
+        assert_eq!(picked(&mut troupes), (10, false));
+        assert_eq!(picked(&mut troupes), (11, false));
+        assert_eq!(picked(&mut troupes), (10, true));
+        assert_eq!(picked(&mut troupes), (11, false));
+        let report = Header { from: place(1, 11), correlation: 2, ..Header::new(Kind::Settled) };
+        troupes.settled(&report);
+        assert_eq!(picked(&mut troupes), (11, false));
+    }
+
+    #[test]
+    fn the_own_host_goes_first_unless_it_has_twice_as_much() {
+        let mut troupes = Troupes::default();
+        troupes.set(place(1, 1), &[place(1, 10), place(2, 20)], false);
+        assert_eq!(picked(&mut troupes).0, 10);
+        assert_eq!(picked(&mut troupes).0, 20);
+        assert_eq!(picked(&mut troupes).0, 10);
+        assert_eq!(picked(&mut troupes).0, 10);
+        assert_eq!(picked(&mut troupes).0, 20);
+    }
+
+    #[test]
+    fn a_member_that_is_gone_takes_nothing() {
+        let mut troupes = Troupes::default();
+        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], false);
+        troupes.member_gone(place(1, 1), place(1, 10));
+        troupes.lose(|member| member == place(1, 11));
+        assert_eq!(troupes.pick(place(1, 1), &tell()), Pick::Unknown);
+    }
+}
