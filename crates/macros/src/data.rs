@@ -57,7 +57,7 @@ pub(crate) fn derive(
     opaque: Option<&LitStr>,
     errors: &mut Errors,
 ) -> (TokenStream, TokenStream) {
-    serde_rules::check_derives(&input.attrs, errors);
+    let derives = serde_rules::missing_derives(&input.attrs, errors);
     serde_rules::check(&input.attrs, opaque.is_some(), errors);
     for parameter in &input.generics.params {
         if let GenericParam::Lifetime(lifetime) = parameter {
@@ -88,7 +88,7 @@ pub(crate) fn derive(
         }
     };
     let item = quote! {
-        #[derive(::odeon::hidden::serde::Serialize, ::odeon::hidden::serde::Deserialize)]
+        #derives
         #[serde(crate = "::odeon::hidden::serde")]
         #input
     };
@@ -124,12 +124,13 @@ fn fields(kind: &str, fields: &mut Fields, owner: &syn::Ident, opaque: bool, err
         let label = take_opaque(&mut field.attrs, errors);
         let hidden = opaque || label.is_some();
         serde_rules::check(&field.attrs, hidden, errors);
-        check_type(&field.ty, owner, hidden, errors);
+        let sound = check_type(&field.ty, owner, hidden, errors);
         let name = serde_rules::renamed(&field.attrs)
             .unwrap_or_else(|| field.ident.as_ref().map_or_else(|| at.to_string(), |name| name.unraw().to_string()));
         let ty = &field.ty;
         let fingerprint = match label {
             Some(label) => quote!(::odeon::hidden::Fingerprint::new("opaque").part(#label, 0).finish()),
+            None if !sound => quote!(0),
             None => quote_spanned!(ty.span()=> <#ty as ::odeon::Schema>::FINGERPRINT),
         };
         parts.push(part(&field.attrs, &name, &fingerprint));
@@ -152,40 +153,50 @@ fn chain(kind: &str, parts: &[TokenStream]) -> TokenStream {
 }
 
 /// Refuses field types that can be told by their looks; for the rest the compiler asks for `Schema`.
-fn check_type(ty: &Type, owner: &syn::Ident, opaque: bool, errors: &mut Errors) {
-    struct Look<'a> {
-        owner: &'a syn::Ident,
-        opaque: bool,
-        errors: &'a mut Errors,
+fn check_type(ty: &Type, owner: &syn::Ident, opaque: bool, errors: &mut Errors) -> bool {
+    let mut look = Look { owner, opaque, errors, sound: true };
+    look.visit_type(ty);
+    look.sound
+}
+
+struct Look<'a> {
+    owner: &'a syn::Ident,
+    opaque: bool,
+    errors: &'a mut Errors,
+    sound: bool,
+}
+
+impl Look<'_> {
+    fn mistake(&mut self, at: &impl ToTokens, text: impl std::fmt::Display) {
+        self.sound = false;
+        self.errors.at(at, text);
     }
-    impl<'ast> Visit<'ast> for Look<'_> {
-        fn visit_type_path(&mut self, path: &'ast syn::TypePath) {
-            let names: Vec<String> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-            let contains_itself = path.path.is_ident("Self")
-                || path.path.segments.first().is_some_and(|first| first.ident == *self.owner && names.len() == 1);
-            if names == ["serde_json", "Value"] {
-                self.errors.at(
-                    path,
-                    "the binary form between processes cannot carry `serde_json::Value`; write `odeon::Json`",
-                );
-            } else if contains_itself && !self.opaque {
-                let text = format!(
-                    "`{}` contains itself, so its fingerprint cannot be computed; write `opaque = \"v1\"` in the \
-                     attribute above it, and change \"v1\" whenever its fields change",
-                    self.owner
-                );
-                self.errors.at(path, text);
-            }
-            syn::visit::visit_type_path(self, path);
+}
+
+impl<'ast> Visit<'ast> for Look<'_> {
+    fn visit_type_path(&mut self, path: &'ast syn::TypePath) {
+        let names: Vec<String> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let contains_itself = path.path.is_ident("Self") || path.path.is_ident(self.owner);
+        if names == ["serde_json", "Value"] {
+            let text = "the binary form between processes cannot carry `serde_json::Value`; write `odeon::Json`";
+            self.mistake(path, text);
+        } else if contains_itself && !self.opaque {
+            let text = format!(
+                "`{}` contains itself, so its fingerprint cannot be computed; write `opaque = \"v1\"` in the \
+                 attribute above it, and change \"v1\" whenever its fields change",
+                self.owner
+            );
+            self.mistake(path, text);
         }
-        fn visit_type_reference(&mut self, reference: &'ast syn::TypeReference) {
-            let instead = match &*reference.elem {
-                Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),
-                Type::Slice(slice) => format!("`Vec<{}>`", slice.elem.to_token_stream()),
-                other => format!("`{}`", other.to_token_stream()),
-            };
-            self.errors.at(reference, format!("what is sent owns its data: write {instead}"));
-        }
+        syn::visit::visit_type_path(self, path);
     }
-    Look { owner, opaque, errors }.visit_type(ty);
+
+    fn visit_type_reference(&mut self, reference: &'ast syn::TypeReference) {
+        let instead = match &*reference.elem {
+            Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),
+            Type::Slice(slice) => format!("`Vec<{}>`", slice.elem.to_token_stream()),
+            other => format!("`{}`", other.to_token_stream()),
+        };
+        self.mistake(reference, format!("what is sent owns its data: write {instead}"));
+    }
 }

@@ -49,8 +49,9 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         Ok(input) => input,
         Err(error) => return with_item(&item, &error),
     };
-    if input.generics.params.iter().next().is_some() {
-        errors.at(&input.generics, "a message has one name on the wire, so it cannot be generic; a field's type can");
+    if !input.generics.params.is_empty() {
+        let text = "a message has one name on the wire, so it cannot be generic; a field's type can";
+        return with_item(&item, &syn::Error::new_spanned(&input.generics, text));
     }
     if let Some(name) = &options.name {
         check_name(name, &mut errors);

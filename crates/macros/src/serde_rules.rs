@@ -5,6 +5,8 @@
 //! here, with what to write instead.
 
 use crate::errors::Errors;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
 use syn::{Attribute, Token, meta::ParseNestedMeta, token::Paren};
 
 /// Refused everywhere.
@@ -59,7 +61,7 @@ fn skip_value(meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
     } else if meta.input.peek(Paren) {
         let inner;
         syn::parenthesized!(inner in meta.input);
-        inner.parse::<proc_macro2::TokenStream>()?;
+        inner.parse::<TokenStream>()?;
     }
     Ok(())
 }
@@ -80,16 +82,20 @@ pub(crate) fn renamed(attributes: &[Attribute]) -> Option<String> {
     name
 }
 
-/// Refuses `derive(Serialize)` and the like: the macros write them, with the right crate.
-pub(crate) fn check_derives(attributes: &[Attribute], errors: &mut Errors) {
+/// Serde's derives. Where the user derives them too, that is a mistake, and they are not written twice.
+pub(crate) fn missing_derives(attributes: &[Attribute], errors: &mut Errors) -> TokenStream {
+    let mut missing = vec!["Serialize", "Deserialize"];
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("derive")) {
         let parsed = attribute.parse_nested_meta(|meta| {
-            let last = meta.path.segments.last().map(|segment| segment.ident.to_string());
-            if let Some(word @ ("Serialize" | "Deserialize")) = last.as_deref() {
-                errors.at(&meta.path, format!("leave `{word}` out: the macro derives it"));
+            let last = meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+            if missing.contains(&last.as_str()) {
+                errors.at(&meta.path, format!("leave `{last}` out: the macro derives it"));
+                missing.retain(|word| *word != last);
             }
             Ok(())
         });
         errors.take(parsed);
     }
+    let missing = missing.into_iter().map(|word| Ident::new(word, Span::call_site()));
+    quote!(#[derive(#(::odeon::hidden::serde::#missing),*)])
 }

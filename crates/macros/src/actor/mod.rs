@@ -58,3 +58,66 @@ fn parse_block(item: &TokenStream) -> syn::Result<ItemImpl> {
 fn first(item: &TokenStream) -> TokenStream {
     item.clone().into_iter().take(1).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(attribute: &str, block: &str) -> syn::File {
+        let written = expand(attribute.parse().unwrap(), block.parse().unwrap());
+        syn::parse2(written).unwrap()
+    }
+
+    /// All texts of `#[doc]` in what is written.
+    fn docs(file: &syn::File) -> String {
+        struct Docs(String);
+        impl<'ast> syn::visit::Visit<'ast> for Docs {
+            fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+                if let syn::Meta::NameValue(syn::MetaNameValue { path, value: syn::Expr::Lit(text), .. }) =
+                    &attribute.meta
+                    && path.is_ident("doc")
+                    && let syn::Lit::Str(text) = &text.lit
+                {
+                    self.0.push_str(&text.value());
+                    self.0.push('\n');
+                }
+            }
+        }
+        let mut docs = Docs(String::new());
+        syn::visit::Visit::visit_file(&mut docs, file);
+        docs.0
+    }
+
+    #[test]
+    fn the_table_says_what_the_actor_takes_and_replies() {
+        let written = expanded(
+            r#""poll.question", on_stop = dormant"#,
+            "impl Question {
+                /// Counts it.
+                fn count(&mut self, response: Response) {}
+                async fn analytics(&mut self, _: poll::Analytics, ctx: &mut Context<Self>) -> odeon::Result<Vec<Tally>> {}
+                fn save(&mut self, _: Save) -> odeon::Result {}
+                fn pass_on(&mut self, _: PassOn) -> Result<Forwarded, String> {}
+            }",
+        );
+        let docs = docs(&written);
+        for line in [
+            "| [`count`](Self::count) | `Response` | nothing |",
+            "| [`analytics`](Self::analytics) | `poll::Analytics` | `Vec<Tally>` |",
+            "| [`save`](Self::save) | `Save` | nothing |",
+            "| [`pass_on`](Self::pass_on) | `PassOn` | what the actor replies to which it is forwarded |",
+            "| `count` | `Response` | nothing |",
+        ] {
+            assert!(docs.contains(line), "{line}\nis not in\n{docs}");
+        }
+        assert_eq!(docs.matches("Counts it.").count(), 2, "a handler's documentation is copied to its method");
+    }
+
+    #[test]
+    fn after_a_mistake_the_rest_is_still_written() {
+        let block = "impl Question { fn helper(&self) {} fn count(&mut self, response: Response) {} }";
+        let written = quote::ToTokens::to_token_stream(&expanded(r#""poll.question""#, block)).to_string();
+        assert!(written.contains("compile_error"), "{written}");
+        assert!(written.contains("Handler < Response > for Question"), "{written}");
+    }
+}
