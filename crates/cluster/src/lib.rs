@@ -7,9 +7,17 @@
 //! | module | what |
 //! |---|---|
 //! | [`directory`] | members, global names, tokens: the state machine behind the voters' log |
+//! | [`capability`], [`requirement`] | what hosts can do, what actors ask of them |
+//! | [`host`], [`placement`] | hosts as others see them, and which of them an actor gets |
 
+pub mod capability;
 pub mod directory;
+pub mod host;
+pub mod placement;
+pub mod requirement;
 #[cfg(test)]
 mod testing;
 
 pub use directory::Directory;
+pub use host::{HostView, Liveness, Load};
+pub use requirement::Requirement;

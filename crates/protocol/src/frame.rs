@@ -54,7 +54,8 @@ pub enum Kind {
     Failure = 4,
     /// A message given back unhandled: body and type are the message's, `to` and `from` change places, [`Extension::Reason`].
     Returned = 5,
-    /// How many messages of `flow` the receiver has settled, in `correlation`, counted from the one that `opens`.
+    /// So many messages of `flow` (in `correlation`), from number `sequence` on, are settled: their handlers have ended.
+    /// `from` is their receiver, `from_epoch` its epoch.
     Settled = 6,
     /// A lifecycle signal to an actor: the body is a [`crate::control::Signal`].
     Signal = 7,

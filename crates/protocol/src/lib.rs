@@ -9,12 +9,14 @@
 //! | [`address`] | direct, named and troupe addresses and their text forms |
 //! | [`frame`] | the fixed header that routers read, extensions |
 //! | [`reason`] | why a message came back, why an actor ended |
+//! | [`capability`] | how a capability's value is written |
 //! | [`control`] | worker or client to agent and back |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
 //! | [`limits`] | every bound of the runtime |
 
 pub mod address;
+pub mod capability;
 pub mod control;
 pub mod directory;
 pub mod frame;

@@ -95,3 +95,9 @@ pub const JOIN_ANSWER_BYTES_MAX: usize = 1 << 20;
 pub const HANDSHAKES_MAX: usize = 128;
 /// Requests of one peer being answered at a time.
 pub const REQUESTS_MAX: usize = 256;
+/// Streams on which one agent sends frames to another; a flow keeps to one of them.
+pub const LANES: usize = 4;
+/// Bytes of one lane not yet handed to the connection before senders have to wait.
+pub const LANE_QUEUE_BYTES: usize = LINK_QUEUE_BYTES / LANES;
+/// Bytes of one lane that are kept until the peer has acknowledged them.
+pub const LANE_KEPT_BYTES: usize = 16 << 20;
