@@ -3,6 +3,7 @@
 // The macros write `::odeon::…`, also here.
 extern crate self as odeon;
 
+pub mod client;
 mod error;
 #[doc(hidden)]
 pub mod hidden;

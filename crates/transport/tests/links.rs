@@ -1,4 +1,5 @@
 //! The same suite over both transports of a host: a Unix socket pair and memory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
 use odeon_protocol::frame::{Class, Frame, Header, Kind};
