@@ -1,0 +1,184 @@
+//! The archive's file: a row a question, each with the epoch of the last instance that has had it.
+//!
+//! A lower epoch is refused, so that an instance that has been replaced (its host cut off, say) neither reads what it
+//! would go on counting nor overwrites what its successor has saved. Writes gather in one transaction until
+//! [`Store::commit`]; reads see them.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Why the file did not do it.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The row belongs to a newer instance of the question.
+    Stale {
+        /// The question.
+        question: String,
+        /// Of the instance that was refused.
+        epoch: u64,
+    },
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stale { question, epoch } => write!(f, "epoch {epoch} of question {question:?} has been replaced"),
+            Self::Sqlite(error) => write!(f, "the archive's file: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// `starts` counts the instances that have had the row.
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS questions (
+    question TEXT PRIMARY KEY, epoch INTEGER NOT NULL, starts INTEGER NOT NULL DEFAULT 1,
+    total INTEGER NOT NULL DEFAULT 0, tally TEXT)";
+const LOAD: &str = "INSERT INTO questions (question, epoch) VALUES (?1, ?2)
+    ON CONFLICT DO UPDATE SET starts = starts + (excluded.epoch > epoch), epoch = excluded.epoch
+    WHERE excluded.epoch >= epoch RETURNING tally";
+// Within an epoch the total orders the saves.
+const SAVE: &str = "INSERT INTO questions (question, epoch, total, tally) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT DO UPDATE SET starts = starts + (excluded.epoch > epoch), epoch = excluded.epoch,
+        total = excluded.total, tally = excluded.tally
+    WHERE excluded.epoch > epoch OR excluded.epoch = epoch AND excluded.total >= total";
+const SAVED: &str = "SELECT tally FROM questions WHERE question = ?1";
+
+/// The file, open.
+#[derive(Debug)]
+pub struct Store {
+    file: Connection,
+}
+
+impl Store {
+    /// Opens the file, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::prepared(Connection::open(path)?)
+    }
+
+    fn prepared(file: Connection) -> Result<Self, StoreError> {
+        file.busy_timeout(Duration::from_secs(2))?;
+        file.pragma_update(None, "journal_mode", "wal")?;
+        file.pragma_update(None, "synchronous", "full")?;
+        file.execute(SCHEMA, [])?;
+        Ok(Self { file })
+    }
+
+    /// The tally that was saved last, for the instance with this epoch.
+    pub fn load(&self, question: &str, epoch: u64) -> Result<Option<String>, StoreError> {
+        self.begin()?;
+        let row = self.file.prepare_cached(LOAD)?.query_row(params![question, epoch], |row| row.get(0)).optional()?;
+        row.ok_or_else(|| StoreError::Stale { question: question.to_owned(), epoch })
+    }
+
+    /// Puts a tally with `total` responses in the place of the last; it lasts from the next commit on.
+    pub fn save(&self, question: &str, epoch: u64, total: u64, tally: &str) -> Result<(), StoreError> {
+        self.begin()?;
+        match self.file.prepare_cached(SAVE)?.execute(params![question, epoch, total, tally])? {
+            0 => Err(StoreError::Stale { question: question.to_owned(), epoch }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tally that was saved last, for whoever only looks.
+    pub fn saved(&self, question: &str) -> Result<Option<String>, StoreError> {
+        let row = self.file.prepare_cached(SAVED)?.query_row([question], |row| row.get(0)).optional()?;
+        Ok(row.flatten())
+    }
+
+    /// Makes all that was written since the last commit last; if that fails, none of it has been written.
+    pub fn commit(&self) -> Result<(), StoreError> {
+        if self.file.is_autocommit() {
+            return Ok(());
+        }
+        self.file.execute_batch("COMMIT").inspect_err(|_| {
+            // Not to be done, or done already by SQLite itself: both are well.
+            let _ = self.file.execute_batch("ROLLBACK");
+        })?;
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), StoreError> {
+        if self.file.is_autocommit() {
+            self.file.execute_batch("BEGIN IMMEDIATE")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Store {
+        Store::prepared(Connection::open_in_memory().unwrap()).unwrap()
+    }
+
+    fn stale<T: fmt::Debug>(result: Result<T, StoreError>) -> bool {
+        matches!(result, Err(StoreError::Stale { .. }))
+    }
+
+    #[test]
+    fn keeps_the_last_tally() {
+        let store = store();
+        assert_eq!(store.load("q", 1).unwrap(), None);
+        store.save("q", 1, 10, "ten").unwrap();
+        store.save("q", 1, 11, "eleven").unwrap();
+        assert_eq!(store.load("q", 2).unwrap().as_deref(), Some("eleven"));
+    }
+
+    #[test]
+    fn a_lower_epoch_neither_saves_nor_loads() {
+        let store = store();
+        store.load("q", 5).unwrap();
+        store.save("q", 5, 10, "five").unwrap();
+        store.load("q", 6).unwrap();
+        assert!(stale(store.save("q", 5, 99, "late")), "its successor has loaded already");
+        assert!(stale(store.load("q", 5)));
+        assert_eq!(store.load("q", 6).unwrap().as_deref(), Some("five"));
+    }
+
+    #[test]
+    fn an_overtaken_save_of_the_same_epoch_is_refused() {
+        let store = store();
+        store.save("q", 1, 11, "eleven").unwrap();
+        assert!(stale(store.save("q", 1, 10, "ten")));
+    }
+
+    #[test]
+    fn looking_takes_nothing() {
+        let store = store();
+        assert_eq!(store.saved("q").unwrap(), None);
+        store.load("q", 1).unwrap();
+        assert_eq!(store.saved("q").unwrap(), None, "nothing was saved yet");
+        store.save("q", 1, 1, "one").unwrap();
+        assert_eq!(store.saved("q").unwrap().as_deref(), Some("one"));
+        store.save("q", 1, 2, "two").unwrap();
+    }
+
+    #[test]
+    fn what_is_committed_lasts() {
+        let path = std::env::temp_dir().join(format!("poll-store-{}.sqlite", std::process::id()));
+        let store = Store::open(&path).unwrap();
+        store.save("q", 1, 1, "one").unwrap();
+        store.commit().unwrap();
+        store.commit().unwrap();
+        store.save("q", 1, 2, "two").unwrap();
+        drop(store);
+        let kept = Store::open(&path).unwrap().load("q", 2).unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
+        assert_eq!(kept.as_deref(), Some("one"), "what was not committed is gone");
+    }
+}
