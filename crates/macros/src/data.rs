@@ -8,8 +8,8 @@ use crate::{
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{
-    Attribute, Data, DataEnum, DeriveInput, Fields, GenericParam, LitStr, Type, ext::IdentExt, parse::Parser,
-    parse_quote, spanned::Spanned, visit::Visit,
+    Attribute, Data, DataEnum, DeriveInput, Field, Fields, Ident, LitStr, Type, WherePredicate, ext::IdentExt,
+    parse::Parser, parse_quote, spanned::Spanned, visit::Visit,
 };
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
@@ -28,7 +28,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         Ok(input) => input,
         Err(error) => return with_item(&item, &error),
     };
-    let (item, schema) = derive(input, opaque.as_ref(), &mut errors);
+    let Written { item, schema, .. } = derive(input, opaque.as_ref(), &mut errors);
     let errors = errors.into_tokens();
     quote! { #item #schema #errors }
 }
@@ -51,35 +51,41 @@ pub(crate) fn with_item(item: &TokenStream, error: &syn::Error) -> TokenStream {
     quote! { #item #error }
 }
 
+/// What is written for a type.
+pub(crate) struct Written {
+    /// The item, with serde's derives.
+    pub(crate) item: TokenStream,
+    /// `impl Schema`.
+    pub(crate) schema: TokenStream,
+    /// `where` what its fields have to be, for every `impl` that is written for it.
+    pub(crate) bounds: TokenStream,
+}
+
 /// The item with serde's derives, and its `impl Schema`.
-pub(crate) fn derive(
-    mut input: DeriveInput,
-    opaque: Option<&LitStr>,
-    errors: &mut Errors,
-) -> (TokenStream, TokenStream) {
+pub(crate) fn derive(mut input: DeriveInput, opaque: Option<&LitStr>, errors: &mut Errors) -> Written {
     let derives = serde_rules::missing_derives(&input.attrs, errors);
     serde_rules::check(&input.attrs, opaque.is_some(), errors);
-    for parameter in &input.generics.params {
-        if let GenericParam::Lifetime(lifetime) = parameter {
-            errors.at(
-                lifetime,
-                "what is sent owns its data: write `String` instead of `&str`, `Vec<u8>` instead of `&[u8]`",
-            );
-        }
+    for parameter in input.generics.lifetimes() {
+        let text = "what is sent owns its data: write `String` instead of `&str`, `Vec<u8>` instead of `&[u8]`";
+        errors.at(parameter, text);
     }
     let name = input.ident.clone();
-    let shape = shape(&mut input.data, &name, opaque.is_some(), errors);
+    let generic = !input.generics.params.is_empty();
+    let mut shape = Shape { owner: &name, opaque: opaque.is_some(), generic, errors, bounds: Vec::new() };
+    let fingerprint = shape.read(&mut input.data);
+    let bounds = shape.bounds;
     let fingerprint = match opaque {
         Some(label) => {
             let name = name.unraw().to_string();
             quote!(::odeon::hidden::Fingerprint::new("opaque").part(#name, 0).part(#label, 0).finish())
         }
-        None => shape,
+        None => fingerprint,
     };
     let mut generics = input.generics.clone();
     for parameter in generics.type_params_mut() {
         parameter.bounds.push(parse_quote!(::odeon::Schema));
     }
+    generics.make_where_clause().predicates.extend(bounds);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     let schema = quote! {
         #[automatically_derived]
@@ -92,50 +98,83 @@ pub(crate) fn derive(
         #[serde(crate = "::odeon::hidden::serde")]
         #input
     };
-    (item, schema)
+    Written { item, schema, bounds: quote!(#bounds) }
 }
 
-fn shape(data: &mut Data, owner: &syn::Ident, opaque: bool, errors: &mut Errors) -> TokenStream {
-    match data {
-        Data::Struct(data) => fields("struct", &mut data.fields, owner, opaque, errors),
-        Data::Enum(data) => variants(data, owner, opaque, errors),
-        // Refused by `parse_item`.
-        Data::Union(_) => quote!(0),
+/// Reads the shape of a type, field by field.
+struct Shape<'a> {
+    owner: &'a Ident,
+    opaque: bool,
+    generic: bool,
+    errors: &'a mut Errors,
+    /// What the fields have to be.
+    bounds: Vec<WherePredicate>,
+}
+
+impl Shape<'_> {
+    fn read(&mut self, data: &mut Data) -> TokenStream {
+        match data {
+            Data::Struct(data) => self.fields("struct", &mut data.fields),
+            Data::Enum(data) => self.variants(data),
+            // Refused by `parse_item`.
+            Data::Union(_) => quote!(0),
+        }
     }
-}
 
-fn variants(data: &mut DataEnum, owner: &syn::Ident, opaque: bool, errors: &mut Errors) -> TokenStream {
-    let parts: Vec<TokenStream> = data
-        .variants
-        .iter_mut()
-        .map(|variant| {
-            serde_rules::check(&variant.attrs, opaque, errors);
+    fn variants(&mut self, data: &mut DataEnum) -> TokenStream {
+        let mut parts = Vec::new();
+        for variant in &mut data.variants {
+            serde_rules::check(&variant.attrs, self.opaque, self.errors);
             let name = serde_rules::renamed(&variant.attrs).unwrap_or_else(|| variant.ident.unraw().to_string());
-            let shape = fields("variant", &mut variant.fields, owner, opaque, errors);
-            part(&variant.attrs, &name, &shape)
-        })
-        .collect();
-    chain("enum", &parts)
-}
-
-fn fields(kind: &str, fields: &mut Fields, owner: &syn::Ident, opaque: bool, errors: &mut Errors) -> TokenStream {
-    let mut parts = Vec::new();
-    for (at, field) in fields.iter_mut().enumerate() {
-        let label = take_opaque(&mut field.attrs, errors);
-        let hidden = opaque || label.is_some();
-        serde_rules::check(&field.attrs, hidden, errors);
-        let sound = check_type(&field.ty, owner, hidden, errors);
-        let name = serde_rules::renamed(&field.attrs)
-            .unwrap_or_else(|| field.ident.as_ref().map_or_else(|| at.to_string(), |name| name.unraw().to_string()));
-        let ty = &field.ty;
-        let fingerprint = match label {
-            Some(label) => quote!(::odeon::hidden::Fingerprint::new("opaque").part(#label, 0).finish()),
-            None if !sound => quote!(0),
-            None => quote_spanned!(ty.span()=> <#ty as ::odeon::Schema>::FINGERPRINT),
-        };
-        parts.push(part(&field.attrs, &name, &fingerprint));
+            let shape = self.fields("variant", &mut variant.fields);
+            parts.push(part(&variant.attrs, &name, &shape));
+        }
+        chain("enum", &parts)
     }
-    chain(kind, &parts)
+
+    fn fields(&mut self, kind: &str, fields: &mut Fields) -> TokenStream {
+        let mut parts = Vec::new();
+        for (at, field) in fields.iter_mut().enumerate() {
+            let fingerprint = self.field(field);
+            let name = serde_rules::renamed(&field.attrs).unwrap_or_else(|| match &field.ident {
+                Some(name) => name.unraw().to_string(),
+                None => at.to_string(),
+            });
+            parts.push(part(&field.attrs, &name, &fingerprint));
+        }
+        chain(kind, &parts)
+    }
+
+    fn field(&mut self, field: &mut Field) -> TokenStream {
+        let label = take_opaque(&mut field.attrs, self.errors);
+        let opaque = self.opaque || label.is_some();
+        serde_rules::check(&field.attrs, opaque, self.errors);
+        let sound = check_type(&field.ty, self.owner, opaque, self.errors);
+        let ty = &field.ty;
+        if let Some(label) = label {
+            return quote!(::odeon::hidden::Fingerprint::new("opaque").part(#label, 0).finish());
+        }
+        if opaque || !sound {
+            return quote!(0);
+        }
+        let fingerprint = quote_spanned!(ty.span()=> <#ty as ::odeon::Schema>::FINGERPRINT);
+        self.bind(field);
+        fingerprint
+    }
+
+    /// Asks for `Schema` where serde would ask for its own traits, so that a type that is not `#[data]` is one error
+    /// that says so, not five that name serde. (`Schema` implies serde's traits; equal errors are shown once.)
+    fn bind(&mut self, field: &mut Field) {
+        let conditional = field.attrs.iter().any(|attribute| attribute.path().is_ident("cfg"));
+        if self.generic || conditional || serde_rules::has(&field.attrs, "bound") {
+            return;
+        }
+        let (ty, span) = (&field.ty, field.ty.span());
+        let text = LitStr::new(&quote!(#ty: ::odeon::Schema).to_string(), span);
+        let Ok(bound) = text.parse::<WherePredicate>() else { return };
+        field.attrs.push(parse_quote!(#[serde(bound = #text)]));
+        self.bounds.push(bound);
+    }
 }
 
 /// One part, left out where the field is.

@@ -2,7 +2,7 @@
 
 use crate::{
     attribute::{check_name, value},
-    data::{derive, parse_item, with_item},
+    data::{Written, derive, parse_item, with_item},
     errors::Errors,
 };
 use proc_macro2::TokenStream;
@@ -57,7 +57,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         check_name(name, &mut errors);
     }
     let ident = input.ident.clone();
-    let (item, schema) = derive(input, options.opaque.as_ref(), &mut errors);
+    let Written { item, schema, bounds } = derive(input, options.opaque.as_ref(), &mut errors);
     let short = ident.unraw().to_string();
     let name = match &options.name {
         Some(name) => quote!(#name),
@@ -74,7 +74,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         #item
         #schema
         #[automatically_derived]
-        impl ::odeon::Message for #ident {
+        impl ::odeon::Message for #ident #bounds {
             type Reply = #reply;
             const NAME: &'static str = #name;
             #idempotent

@@ -82,6 +82,19 @@ pub(crate) fn renamed(attributes: &[Attribute]) -> Option<String> {
     name
 }
 
+/// Whether a serde attribute has that word.
+pub(crate) fn has(attributes: &[Attribute], word: &str) -> bool {
+    let mut found = false;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+        // Mistakes in it were reported by `check`, or will be by serde.
+        let _ = attribute.parse_nested_meta(|meta| {
+            found |= meta.path.is_ident(word);
+            skip_value(&meta)
+        });
+    }
+    found
+}
+
 /// Serde's derives. Where the user derives them too, that is a mistake, and they are not written twice.
 pub(crate) fn missing_derives(attributes: &[Attribute], errors: &mut Errors) -> TokenStream {
     let mut missing = vec!["Serialize", "Deserialize"];

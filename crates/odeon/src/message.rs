@@ -2,7 +2,6 @@
 
 use crate::schema::Schema;
 use odeon_protocol::hash::fnv1a;
-use serde::{Serialize, de::DeserializeOwned};
 
 /// A message: what an actor may be told or asked.
 ///
@@ -27,9 +26,9 @@ use serde::{Serialize, de::DeserializeOwned};
     message = "`{Self}` is no message",
     note = "write `#[message]` on it, or `#[message(reply = T)]` if it is answered"
 )]
-pub trait Message: Schema + Serialize + DeserializeOwned + Send + 'static {
+pub trait Message: Schema + Send + 'static {
     /// What answers it; `()` where nothing does.
-    type Reply: Schema + Serialize + DeserializeOwned + Send + 'static;
+    type Reply: Schema + Send + 'static;
     /// Its name on the wire: crate and struct, `poll.Response`.
     const NAME: &'static str;
     /// The hash of its name, by which frames say what they carry.

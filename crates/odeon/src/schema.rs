@@ -7,9 +7,11 @@
 //! - **S-2.** Types with the same form on the wire have the same fingerprint: `Vec<u8>` and `Box<[u8]>`, `T` and `Box<T>`.
 
 use odeon_protocol::hash::fnv1a_from;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, Hash},
     marker::PhantomData,
     sync::Arc,
     time::Duration,
@@ -25,7 +27,7 @@ use std::{
     note = "for free-form JSON use `odeon::Json` in place of `serde_json::Value`",
     note = "for a type of another crate write `#[data(opaque = \"v1\")]` on the field, and change \"v1\" when its shape changes"
 )]
-pub trait Schema {
+pub trait Schema: Serialize + DeserializeOwned {
     /// The shape's number. Equal numbers, equal shapes.
     const FINGERPRINT: u64;
 }
@@ -96,7 +98,8 @@ macro_rules! leaves {
 leaves! {
     u8 = "u8", u16 = "u16", u32 = "u32", u64 = "u64", u128 = "u128", usize = "u64",
     i8 = "i8", i16 = "i16", i32 = "i32", i64 = "i64", i128 = "i128", isize = "i64",
-    f32 = "f32", f64 = "f64", bool = "bool", char = "char", str = "string", String = "string", () = "unit",
+    f32 = "f32", f64 = "f64", bool = "bool", char = "char", String = "string", () = "unit",
+    Box<str> = "string", Arc<str> = "string", Cow<'static, str> = "string",
     std::num::NonZeroU8 = "u8", std::num::NonZeroU16 = "u16", std::num::NonZeroU32 = "u32",
     std::num::NonZeroU64 = "u64", std::num::NonZeroUsize = "u64",
     Duration = "duration", std::time::SystemTime = "system time",
@@ -109,16 +112,12 @@ leaves! {
 
 macro_rules! transparent {
     ($($type:ty),* $(,)?) => {$(
-        impl<T: Schema + ?Sized> Schema for $type {
+        impl<T: Schema> Schema for $type {
             const FINGERPRINT: u64 = T::FINGERPRINT;
         }
     )*};
 }
-transparent!(&T, Box<T>, Arc<T>);
-
-impl<T: Schema + ToOwned + ?Sized> Schema for Cow<'_, T> {
-    const FINGERPRINT: u64 = T::FINGERPRINT;
-}
+transparent!(Box<T>, Arc<T>);
 
 macro_rules! sequences {
     ($($type:ty),* $(,)?) => {$(
@@ -127,17 +126,21 @@ macro_rules! sequences {
         }
     )*};
 }
-sequences!([T], Vec<T>, VecDeque<T>, BTreeSet<T>);
+sequences!(Vec<T>, VecDeque<T>, Box<[T]>, Arc<[T]>);
 
-impl<T: Schema, S> Schema for HashSet<T, S> {
+impl<T: Schema + Ord> Schema for BTreeSet<T> {
     const FINGERPRINT: u64 = of("seq", T::FINGERPRINT);
 }
 
-impl<K: Schema, V: Schema> Schema for BTreeMap<K, V> {
+impl<T: Schema + Eq + Hash, S: BuildHasher + Default> Schema for HashSet<T, S> {
+    const FINGERPRINT: u64 = of("seq", T::FINGERPRINT);
+}
+
+impl<K: Schema + Ord, V: Schema> Schema for BTreeMap<K, V> {
     const FINGERPRINT: u64 = map(K::FINGERPRINT, V::FINGERPRINT);
 }
 
-impl<K: Schema, V: Schema, S> Schema for HashMap<K, V, S> {
+impl<K: Schema + Eq + Hash, V: Schema, S: BuildHasher + Default> Schema for HashMap<K, V, S> {
     const FINGERPRINT: u64 = map(K::FINGERPRINT, V::FINGERPRINT);
 }
 
@@ -153,7 +156,10 @@ impl<T: Schema, E: Schema> Schema for Result<T, E> {
     const FINGERPRINT: u64 = Fingerprint::new("result").part("", T::FINGERPRINT).part("", E::FINGERPRINT).finish();
 }
 
-impl<T: Schema, const N: usize> Schema for [T; N] {
+impl<T: Schema, const N: usize> Schema for [T; N]
+where
+    Self: Serialize + DeserializeOwned,
+{
     const FINGERPRINT: u64 = Fingerprint::new("array").part("", T::FINGERPRINT).part("", N as u64).finish();
 }
 
