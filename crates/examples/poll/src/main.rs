@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use poll::{load, replay, survey};
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Counts what people answer. Without a command: serves, under an agent or alone.
@@ -19,7 +19,26 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Replay(Replay),
+    Verify(Verify),
     Load(Load),
+    /// Prints how many responses have lasted in an archive's file.
+    Saved {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Compares every poll's analytics, at every host, with the file. True after one replay into an empty service.
+#[derive(clap::Args)]
+struct Verify {
+    /// The file, in the columns of data/anes96.csv.
+    file: PathBuf,
+    /// As how many polls it was replayed.
+    #[arg(long, default_value_t = 6)]
+    polls: usize,
+    /// Where the service is; repeat it for every host.
+    #[arg(long = "url", default_value = "http://127.0.0.1:8080")]
+    urls: Vec<String>,
 }
 
 /// Posts every answer of every respondent of a survey's file.
@@ -70,7 +89,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         None => poll::worker().run().map(|()| true).map_err(Into::into),
         Some(Command::Replay(replay)) => block_on(replay.run()),
+        Some(Command::Verify(verify)) => block_on(verify.run()),
         Some(Command::Load(load)) => block_on(load.run()),
+        Some(Command::Saved { file }) => saved(&file),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -120,6 +141,23 @@ impl Replay {
         }
         Ok(failures_are_none(&report) && mismatches.is_empty())
     }
+}
+
+impl Verify {
+    async fn run(self) -> Done {
+        let file = std::fs::read_to_string(&self.file).map_err(|e| format!("{}: {e}", self.file.display()))?;
+        let mismatches = poll::verify(&self.urls, &poll::expected(&file, self.polls)).await;
+        let mut out = std::io::stdout();
+        mismatches.iter().try_for_each(|mismatch| writeln!(out, "{mismatch}"))?;
+        writeln!(out, "{} mismatches", mismatches.len())?;
+        Ok(mismatches.is_empty())
+    }
+}
+
+fn saved(file: &Path) -> Done {
+    let totals = poll::archive::store::totals(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    writeln!(std::io::stdout(), "{}", totals.values().sum::<u64>())?;
+    Ok(true)
 }
 
 fn failures_are_none(report: &replay::Report) -> bool {

@@ -4,7 +4,8 @@
 //! would go on counting nor overwrites what its successor has saved. Writes gather in one transaction until
 //! [`Store::commit`]; reads see them.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -114,6 +115,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// How many responses of each question have lasted, read beside the actor that owns the file.
+pub fn totals(path: &Path) -> Result<BTreeMap<String, u64>, StoreError> {
+    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    file.busy_timeout(Duration::from_secs(2))?;
+    let mut rows = file.prepare("SELECT question, total FROM questions")?;
+    let totals = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    Ok(totals)
 }
 
 #[cfg(test)]
