@@ -1,0 +1,104 @@
+//! Why the convention did not do what it was asked.
+
+use crate::identity::DataDirError;
+use odeon_protocol::{NodeId, Reason, control::Refusal, directory::Denied};
+use std::net::SocketAddr;
+
+/// Why an agent does not come into its convention: what, why, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// Neither state nor a way in.
+    #[error(
+        "{0}: this host belongs to no convention: give --bootstrap to form one, or --join and a token to enter one"
+    )]
+    NoConvention(String),
+    /// `--bootstrap` with another convention's data directory.
+    #[error(
+        "data directory: it belongs to convention {0}, which another host formed: leave --bootstrap out to rejoin it, or give another --data"
+    )]
+    NotFounder(odeon_protocol::ConventionId),
+    /// The UDP address.
+    #[error("listening on {address}: {why}: give another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        why: String,
+    },
+    /// The convention refused.
+    #[error("joining: {0}")]
+    Refused(String),
+    /// Something that should not happen.
+    #[error("starting the convention's part of the agent: {0}")]
+    Other(String),
+}
+
+/// Why a proposal was not carried out. It may still be, later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// No majority of the voters answers, or no leader was found in time.
+    #[error("no majority of the voters is reached")]
+    NoQuorum,
+    /// The directory refused.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+impl From<ProposeError> for Refusal {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Denied(denied) => denied.into(),
+            other => Self { reason: Reason::NoQuorum, text: other.to_string() },
+        }
+    }
+}
+
+/// Why another agent did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It is not connected and could not be in time.
+    #[error("host {node} cannot be reached: {why}")]
+    Unreachable {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// It was asked and its answer did not come. It may have done what was asked.
+    #[error("host {node} did not answer: {why}")]
+    Unanswered {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// It refused.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl CallError {
+    /// Whether the other agent may have done what it was asked.
+    #[must_use]
+    pub const fn may_have_run(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
+    }
+}
+
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => refusal,
+            other => Self { reason: Reason::Unreachable, text: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The convention as the rest of the agent sees it.
+
+use super::{
+    confirm::Confirmations,
+    copies::Copies,
+    error::{CallError, ProposeError},
+    lease::Lease,
+    peers::Peers,
+    proposals::{self, Proposals},
+    raft::Group,
+    service::Service,
+    status::{HostStatus, Status},
+    tokens,
+};
+use crate::identity::DataDir;
+use bytes::Bytes;
+use odeon_cluster::directory::{Answer, Command, Directory, NameRecord, RequestId, Role, Token, TokenId};
+use odeon_cluster::{
+    capability,
+    host::{HostView, Load},
+};
+use odeon_protocol::{
+    Boot, ConventionId, NodeId,
+    peer::{PeerReply, PeerRequest},
+};
+use odeon_transport::tls::Identity;
+use parking_lot::Mutex;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The way into the convention for everything else on this host. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the convention's tasks and its handles have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) me: NodeId,
+    pub(crate) boot: Boot,
+    pub(crate) convention: ConventionId,
+    pub(crate) data: DataDir,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) copies: Arc<Copies>,
+    /// This agent's part in the Raft group, if it joined with a voter's token.
+    pub(crate) group: Option<Group>,
+    pub(crate) confirmations: Option<Confirmations>,
+    pub(crate) leader_hint: AtomicU64,
+    /// Who votes, as the agent that this one follows says.
+    pub(crate) heard_voters: Mutex<BTreeSet<NodeId>>,
+    pub(crate) proposals: Proposals,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) lease: watch::Sender<Lease>,
+    pub(crate) over: watch::Sender<Option<Over>>,
+    pub(crate) ready: watch::Sender<bool>,
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when every task of the convention has ended.
+    pub(crate) stopped: CancellationToken,
+    pub(crate) requests: AtomicU64,
+}
+
+impl Shared {
+    /// Who leads, as far as this agent knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let by_log = self.group.as_ref().and_then(|group| group.raft.metrics().borrow().current_leader);
+        let hint = Some(self.leader_hint.load(Ordering::Relaxed)).filter(|hint| *hint != 0);
+        by_log.or(hint).map(NodeId)
+    }
+
+    /// Another agent said who leads; nothing if it did not know, or the leader known did not answer.
+    pub(crate) fn hint_leader(&self, leader: Option<NodeId>) {
+        self.leader_hint.store(leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
+    }
+
+    /// Who votes, as far as this agent knows.
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+        let log = self.group.as_ref().map(|group| group.raft.metrics().borrow().membership_config.clone());
+        let by_log: BTreeSet<NodeId> = log.iter().flat_map(|log| log.voter_ids()).map(NodeId).collect();
+        if by_log.is_empty() { self.heard_voters.lock().clone() } else { by_log }
+    }
+
+    /// Whether this agent leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.raft.metrics().borrow().state == openraft::ServerState::Leader)
+    }
+}
+
+/// Why this agent's boot has ended, as the convention sees it: it has to stop its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Over {
+    /// It was silent for too long. A new boot may begin.
+    BootOver,
+    /// It was evicted, or has left.
+    NotMember,
+}
+
+impl Handle {
+    /// This agent.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.shared.me
+    }
+
+    /// This start of it.
+    #[must_use]
+    pub fn boot(&self) -> Boot {
+        self.shared.boot
+    }
+
+    /// The convention.
+    #[must_use]
+    pub fn id(&self) -> ConventionId {
+        self.shared.convention
+    }
+
+    /// The host's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.data.host()
+    }
+
+    /// The UDP address that this agent listens on.
+    #[must_use]
+    pub fn listens_on(&self) -> SocketAddr {
+        self.shared.peers.listens_on()
+    }
+
+    /// A number for [`RequestId`], never used twice in this boot.
+    #[must_use]
+    pub fn next_request(&self) -> RequestId {
+        let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        RequestId { node: self.shared.me, boot: self.shared.boot, number }
+    }
+
+    /// From now on requests and frames of other agents go to `service`.
+    pub fn serve(&self, service: Arc<dyn Service>) {
+        self.shared.peers.serve(service);
+    }
+
+    /// Has the command logged by the voters and carried out; for at most 5 s.
+    ///
+    /// It is repeated with the same content while the leader changes: claims carry a request id for that.
+    ///
+    /// # Errors
+    /// No majority answers in time (the command may still be carried out later), or the directory denies it.
+    pub async fn propose(&self, command: Command) -> Result<Answer, ProposeError> {
+        self.shared.proposals.propose(command).await
+    }
+
+    /// Reads this agent's copy of the directory, which may be a little behind. Keep it short: writers wait.
+    pub fn directory<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {
+        self.shared.copies.read(read)
+    }
+
+    /// A name as the leader knows it, confirmed by a majority.
+    ///
+    /// # Errors
+    /// No majority answers in time.
+    pub async fn linear_read_name(&self, name: &str) -> Result<Option<NameRecord>, ProposeError> {
+        proposals::read_name(&self.shared, name).await
+    }
+
+    /// The directory's version, as this agent's copy moves on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.copies.changes()
+    }
+
+    /// This agent's lease: until when its named actors may run.
+    #[must_use]
+    pub fn lease(&self) -> watch::Receiver<Lease> {
+        self.shared.lease.subscribe()
+    }
+
+    /// Set when the convention has given this boot up.
+    #[must_use]
+    pub fn over(&self) -> watch::Receiver<Option<Over>> {
+        self.shared.over.subscribe()
+    }
+
+    /// Returns once this agent has its place: it is a member, its copy of the directory is fresh, it holds a lease,
+    /// and if its arrival completes three or five voters, that change is made.
+    pub async fn ready(&self) {
+        let mut ready = self.shared.ready.subscribe();
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            () = self.shared.stop.cancelled() => {}
+        }
+    }
+
+    /// The hosts that belong, with what is known of them: liveness, capabilities, types, load. For placement.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostView> {
+        super::status::hosts(&self.shared)
+    }
+
+    /// Every member that is remembered, for lists.
+    #[must_use]
+    pub fn members(&self) -> Vec<HostStatus> {
+        super::status::members(&self.shared)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        super::status::status(&self.shared)
+    }
+
+    /// What this host can do, replacing what was said before; spreads to every agent.
+    pub fn set_capabilities(&self, capabilities: capability::Map) {
+        self.shared.peers.facts().set(|mine| mine.capabilities = capabilities);
+    }
+
+    /// The actor types that this host's workers run; spreads to every agent.
+    pub fn set_types(&self, types: BTreeSet<Arc<str>>) {
+        self.shared.peers.facts().set(|mine| mine.types = types);
+    }
+
+    /// Whether this host takes no new actors; spreads to every agent.
+    pub fn set_draining(&self, draining: bool) {
+        self.shared.peers.facts().set(|mine| mine.draining = draining);
+    }
+
+    /// How busy this host is; spreads to every agent.
+    pub fn set_load(&self, load: Load) {
+        self.shared.peers.facts().set(|mine| {
+            mine.load = load;
+            mine.load_version += 1;
+        });
+    }
+
+    /// Asks another agent; answered by its [`Service`]. Asking oneself works, too.
+    ///
+    /// # Errors
+    /// It is not reached, does not answer within `within`, or refuses.
+    pub async fn call(&self, node: NodeId, request: PeerRequest, within: Duration) -> Result<PeerReply, CallError> {
+        self.shared.peers.call(node, request, within).await
+    }
+
+    /// Queues a data frame towards another agent. Answers `false`, and takes nothing, while too much is queued.
+    pub fn send(&self, node: NodeId, frame: Bytes) -> bool {
+        self.shared.peers.send(node, frame)
+    }
+
+    /// Makes a join token; answers its text.
+    ///
+    /// # Errors
+    /// No majority answers in time, or the directory denies it.
+    pub async fn create_token(&self, role: Role, life: Duration, uses: Option<u32>) -> Result<String, ProposeError> {
+        tokens::create(&self.shared, role, life, uses).await
+    }
+
+    /// Every token that is not yet revoked or forgotten.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Token> {
+        self.directory(|directory| directory.tokens().cloned().collect())
+    }
+
+    /// Makes a token useless.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`]; an unknown token is denied.
+    pub async fn revoke_token(&self, token: TokenId) -> Result<(), ProposeError> {
+        self.propose(Command::RevokeToken { token }).await.map(drop)
+    }
+
+    /// Keeps a host out from now on.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`]; an unknown host is denied.
+    pub async fn evict(&self, node: NodeId) -> Result<(), ProposeError> {
+        self.propose(Command::Evict { node }).await.map(drop)
+    }
+
+    /// Leaves the convention for good. The agent has stopped its actors and released their names before.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`].
+    pub async fn leave(&self) -> Result<(), ProposeError> {
+        self.propose(Command::Leave { node: self.shared.me }).await.map(drop)
+    }
+
+    /// Hands a leadership over, closes every connection and ends; the data directory is free afterwards.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.stopped.cancelled().await;
+    }
+}

@@ -1,0 +1,39 @@
+//! Everything between agents: who belongs, who leads, what the directory says, how others are reached.
+//!
+//! ```text
+//!  router's thread                       the convention's thread (current-thread runtime)
+//!  Handle ──┐                            ┌─ proposals ─── Raft group ─── storage thread (redb)
+//!           ├─ Shared ── Peers ──────────┼─ lease, change stream, gossip, leader's duties
+//!  data ────┘   (data connections here)  └─ control connections
+//! ```
+//!
+//! The rest of the agent sees [`Handle`] and implements [`Service`].
+
+mod admission;
+pub(crate) mod clock;
+mod confirm;
+mod copies;
+mod error;
+mod facts;
+mod handle;
+mod joining;
+mod lease;
+mod peers;
+mod proposals;
+mod raft;
+mod server;
+mod service;
+mod start;
+mod status;
+mod store;
+mod tasks;
+mod tokens;
+mod wire;
+
+pub use clock::now;
+pub use error::{CallError, ProposeError, StartError};
+pub use handle::{Handle, Over};
+pub use lease::Lease;
+pub use service::{Answering, Service};
+pub use start::start;
+pub use status::{HostRole, HostState, HostStatus, Status};

@@ -1,0 +1,169 @@
+//! Proposals: gathered into batches, logged here if this agent leads, else handed to the leader.
+//!
+//! - **P-1.** One batch is in flight at a time, so commands of one agent are carried out in the order of their proposal.
+//! - **P-2.** Every proposal is answered within [`PROPOSE_WAIT`].
+//! - **P-3.** A batch is repeated unchanged while leaders change; repetitions are harmless by the commands' own numbers
+//!   (claims: request id; the others: epoch, boot, generation).
+
+use super::{
+    error::ProposeError,
+    handle::Shared,
+    raft::Group,
+    store::{Answers, Batch},
+    wire::{Reply, Request},
+};
+use odeon_cluster::directory::{Answer, Command, NameRecord};
+use odeon_protocol::{
+    NodeId,
+    limits::BATCH_MAX,
+    peer::{PeerReply, PeerRequest},
+};
+use openraft::error::{ClientWriteError, RaftError};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
+
+/// From a proposal to its answer.
+pub(crate) const PROPOSE_WAIT: Duration = Duration::from_secs(5);
+/// Between two attempts while there is no leader.
+const RETRY: Duration = Duration::from_millis(50);
+/// For one attempt: a leader that is cut off would never answer.
+const ATTEMPT: Duration = Duration::from_millis(1500);
+/// Proposals waiting for the next batch.
+const QUEUE: usize = 4 * BATCH_MAX;
+
+/// Where proposals are handed in.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposals {
+    queue: mpsc::Sender<Proposal>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    command: Command,
+    until: Instant,
+    answer: oneshot::Sender<Result<Answer, ProposeError>>,
+}
+
+impl Proposals {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Proposal>) {
+        let (queue, proposals) = mpsc::channel(QUEUE);
+        (Self { queue }, proposals)
+    }
+
+    pub(crate) async fn propose(&self, command: Command) -> Result<Answer, ProposeError> {
+        let until = Instant::now() + PROPOSE_WAIT;
+        let (answer, wait) = oneshot::channel();
+        let handed_in = timeout_at(until, self.queue.send(Proposal { command, until, answer })).await;
+        handed_in.map_err(|_| ProposeError::NoQuorum)?.map_err(|_| ProposeError::Stopping)?;
+        wait.await.map_err(|_| ProposeError::Stopping)?
+    }
+}
+
+/// Runs until the agent stops.
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Proposal>) {
+    let mut gathered = Vec::with_capacity(BATCH_MAX);
+    while queue.recv_many(&mut gathered, BATCH_MAX).await > 0 {
+        let mut batch: Vec<Proposal> = gathered.drain(..).filter(|proposal| !proposal.answer.is_closed()).collect();
+        let Some(until) = batch.iter().map(|proposal| proposal.until).max() else { continue };
+        let commands = Arc::new(batch.iter().map(|proposal| proposal.command.clone()).collect());
+        match decide(&shared, commands, until).await {
+            Ok(answers) => {
+                for (proposal, answer) in batch.drain(..).zip(answers) {
+                    drop(proposal.answer.send(denied_as_error(answer)));
+                }
+            }
+            Err(error) => batch.into_iter().for_each(|proposal| drop(proposal.answer.send(Err(error.clone())))),
+        }
+    }
+}
+
+fn denied_as_error(answer: Answer) -> Result<Answer, ProposeError> {
+    match answer {
+        Answer::Denied(denied) => Err(denied.into()),
+        answer => Ok(answer),
+    }
+}
+
+async fn decide(shared: &Shared, commands: Arc<Vec<Command>>, until: Instant) -> Result<Vec<Answer>, ProposeError> {
+    loop {
+        let attempt = (Instant::now() + ATTEMPT).min(until);
+        let leader = shared.leader();
+        let outcome = match &shared.group {
+            Some(group) if leader.is_none_or(|leader| leader == shared.me) => {
+                log(group, commands.clone(), attempt).await
+            }
+            _ => forward(shared, leader, &commands, attempt).await,
+        };
+        match outcome {
+            Ok(answers) => return Ok(answers),
+            Err(hint) => shared.hint_leader(hint),
+        }
+        if Instant::now() + RETRY >= until {
+            return Err(ProposeError::NoQuorum);
+        }
+        tokio::select! {
+            () = sleep(RETRY) => {}
+            () = shared.stop.cancelled() => return Err(ProposeError::Stopping),
+        }
+    }
+}
+
+/// Logs what another agent proposes, if this agent leads.
+pub(crate) async fn log_here(group: &Group, commands: Vec<Command>) -> Result<Vec<Answer>, Option<NodeId>> {
+    log(group, Arc::new(commands), Instant::now() + ATTEMPT).await
+}
+
+/// Logs a batch if this agent leads; else says who might.
+async fn log(group: &Group, commands: Arc<Vec<Command>>, until: Instant) -> Result<Vec<Answer>, Option<NodeId>> {
+    match timeout_at(until, group.raft.client_write(Batch(commands))).await {
+        Ok(Ok(written)) => {
+            let Answers(answers) = written.data;
+            Ok(answers)
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => Err(forward.leader_id.map(NodeId)),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the directory's log takes no proposals");
+            Err(None)
+        }
+        Err(_) => Err(None),
+    }
+}
+
+async fn forward(
+    shared: &Shared,
+    leader: Option<NodeId>,
+    commands: &Arc<Vec<Command>>,
+    until: Instant,
+) -> Result<Vec<Answer>, Option<NodeId>> {
+    let Some(leader) = leader.filter(|leader| *leader != shared.me) else { return Err(None) };
+    let request = Request::Peer(PeerRequest::Propose(commands.as_ref().clone()));
+    let within = until.saturating_duration_since(Instant::now());
+    match shared.peers.ask(leader, request, within).await {
+        Ok(Reply::Peer(PeerReply::Answers(answers))) if answers.len() == commands.len() => Ok(answers),
+        Ok(Reply::Peer(PeerReply::NotLeader(hint))) => Err(hint),
+        _ => Err(None),
+    }
+}
+
+/// A name as the leader knows it.
+pub(crate) async fn read_name(shared: &Shared, name: &str) -> Result<Option<NameRecord>, ProposeError> {
+    let until = Instant::now() + PROPOSE_WAIT;
+    loop {
+        if let Some(leader) = shared.leader() {
+            let within = ATTEMPT.min(until.saturating_duration_since(Instant::now()));
+            let request = Request::Peer(PeerRequest::ReadName(name.into()));
+            match shared.peers.ask(leader, request, within).await {
+                Ok(Reply::Peer(PeerReply::Name(record))) => return Ok(record.map(|record| *record)),
+                Ok(Reply::Peer(PeerReply::NotLeader(hint))) => shared.hint_leader(hint),
+                _ => shared.hint_leader(None),
+            }
+        }
+        if Instant::now() + RETRY >= until {
+            return Err(ProposeError::NoQuorum);
+        }
+        sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,162 @@
+//! The directory's Raft group: how it is started, and how its messages travel.
+//!
+//! Heartbeats and elections run at D5's times. A client never dials: it hands the message to the peer's control
+//! connection, and an absent connection is an error at once, so that a dead voter never holds up a round of the others.
+
+use super::{
+    peers::Peers,
+    store::{self, Log, SharedMachine, TypeConfig, Vote},
+    wire::{Reply, Request},
+};
+use odeon_protocol::NodeId;
+use openraft::{
+    Config, EmptyNode, RaftNetwork, RaftNetworkFactory, Snapshot, SnapshotPolicy,
+    error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable},
+    network::{Backoff, RPCOption},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
+};
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+pub(crate) type Raft = openraft::Raft<TypeConfig>;
+
+const HEARTBEAT: Duration = Duration::from_millis(100);
+const ELECTION_MIN: Duration = Duration::from_millis(400);
+const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// Entries between two snapshots.
+const SNAPSHOT_EVERY: u64 = 2000;
+/// Entries kept behind a snapshot, for voters that lag.
+const KEPT_BEHIND_SNAPSHOT: u64 = 1000;
+/// Entries in one message: each may hold a thousand commands.
+const ENTRIES_PER_MESSAGE: u64 = 64;
+/// Between two attempts to reach a voter that does not answer.
+const RETRY: Duration = Duration::from_millis(100);
+/// For a whole snapshot to arrive and be installed.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
+
+/// This agent's part in the group, whether it votes by now or not.
+#[derive(Clone)]
+pub(crate) struct Group {
+    pub(crate) raft: Raft,
+    pub(crate) machine: SharedMachine,
+    pub(crate) log: Log,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Group")
+    }
+}
+
+/// Opens the log at `file` and takes part in the group from where it was left.
+pub(crate) async fn start(
+    me: NodeId,
+    file: &Path,
+    peers: Arc<Peers>,
+    version: Arc<watch::Sender<u64>>,
+) -> Result<Group, GroupError> {
+    let (log, machine) = store::open(file, version)?;
+    let config = Arc::new(config().validate().map_err(|error| GroupError::Raft(error.to_string()))?);
+    let raft = Raft::new(me.0, config, Network { peers }, log.clone(), machine.clone())
+        .await
+        .map_err(|error| GroupError::Raft(error.to_string()))?;
+    Ok(Group { raft, machine, log })
+}
+
+/// Why the directory cannot be kept here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupError {
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error("the directory's Raft group does not start: {0}")]
+    Raft(String),
+}
+
+fn config() -> Config {
+    let millis = |span: Duration| span.as_millis() as u64;
+    Config {
+        cluster_name: "odeon".into(),
+        heartbeat_interval: millis(HEARTBEAT),
+        election_timeout_min: millis(ELECTION_MIN),
+        election_timeout_max: millis(ELECTION_MAX),
+        install_snapshot_timeout: millis(SNAPSHOT_WAIT),
+        max_payload_entries: ENTRIES_PER_MESSAGE,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        replication_lag_threshold: SNAPSHOT_EVERY * 2,
+        max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT,
+        ..Config::default()
+    }
+}
+
+#[derive(Debug)]
+struct Network {
+    peers: Arc<Peers>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, _: &EmptyNode) -> Client {
+        Client { peers: self.peers.clone(), target: NodeId(target) }
+    }
+}
+
+/// The way to one voter.
+#[derive(Debug)]
+struct Client {
+    peers: Arc<Peers>,
+    target: NodeId,
+}
+
+type RpcError<E = RaftError<u64>> = RPCError<u64, EmptyNode, E>;
+
+impl Client {
+    async fn ask(&self, request: Request, within: Duration) -> Result<Reply, Unreachable> {
+        self.peers.ask_connected(self.target, request, within).await.map_err(|error| Unreachable::new(&error))
+    }
+}
+
+fn unexpected<E: std::error::Error>(reply: &Reply) -> RpcError<E> {
+    NetworkError::new(&io::Error::other(format!("an answer to another question: {reply:?}"))).into()
+}
+
+impl RaftNetwork<TypeConfig> for Client {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        match self.ask(Request::Append(rpc), option.hard_ttl()).await? {
+            Reply::Append(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
+        match self.ask(Request::Vote(rpc), option.hard_ttl()).await? {
+            Reply::Vote(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        let request = Request::Snapshot { vote, meta: snapshot.meta, data: *snapshot.snapshot };
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            answer = self.ask(request, SNAPSHOT_WAIT) => match answer? {
+                Reply::Snapshot(vote) => Ok(SnapshotResponse { vote }),
+                other => Err(NetworkError::new(&io::Error::other(format!("an answer to another question: {other:?}"))).into()),
+            },
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(RETRY))
+    }
+}

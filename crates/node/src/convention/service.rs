@@ -1,0 +1,30 @@
+//! What the rest of the agent does for its convention.
+
+use bytes::{Bytes, BytesMut};
+use odeon_protocol::{
+    NodeId,
+    peer::{PeerReply, PeerRequest},
+};
+use std::{future::Future, pin::Pin};
+
+/// A future that a [`Service`] answers with.
+pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the rest of the agent implements for its convention.
+///
+/// `call` runs on the convention's thread and must not block it; spawn elsewhere what takes long. `frames`,
+/// `undelivered` and `reachable` are called on the runtime on which the convention was started, the router's.
+pub trait Service: Send + Sync + 'static {
+    /// Another agent asks. `Propose`, `ReadName`, `Renew` and `Facts` never come here.
+    fn call(&self, from: NodeId, request: PeerRequest) -> Answering<PeerReply>;
+
+    /// Data frames from another agent, in the order in which they were sent within each lane.
+    fn frames(&self, from: NodeId, frames: Vec<BytesMut>);
+
+    /// Frames that were not brought to their host: the link was down for 10 s, or its agent ended. `may_have_arrived`
+    /// says of all of them whether the other agent may have seen them.
+    fn undelivered(&self, node: NodeId, frames: Vec<Bytes>, may_have_arrived: bool);
+
+    /// Whether the agent is reached over its data connection; told at each change.
+    fn reachable(&self, node: NodeId, reachable: bool);
+}

@@ -1,0 +1,213 @@
+//! The one thread that writes the file, and what it is asked to write.
+
+use super::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
+use openraft::storage::LogFlushed;
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+};
+use tokio::sync::oneshot;
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+const SNAPSHOT_META: &str = "snapshot.meta";
+const SNAPSHOT_DATA: &str = "snapshot.data";
+
+/// What the writer is asked to do; in order.
+pub(super) enum Write {
+    Append { entries: Vec<Entry>, done: LogFlushed<TypeConfig> },
+    Vote { vote: Vote, done: oneshot::Sender<io::Result<()>> },
+    Truncate { from: u64, done: oneshot::Sender<io::Result<()>> },
+    Purge { upto: LogId, done: oneshot::Sender<io::Result<()>> },
+    Snapshot { meta: SnapshotMeta, data: Arc<Vec<u8>>, done: oneshot::Sender<io::Result<()>> },
+}
+
+/// What was on disk when the file was opened.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogId>,
+    pub(super) purged: Option<LogId>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) snapshot: Option<(SnapshotMeta, Arc<Vec<u8>>)>,
+}
+
+/// Why the directory's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// redb refused it.
+    #[error("the directory's file {}: {source}: restore it, or remove the data directory and join again", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: redb::Error,
+    },
+    /// Its contents are not ours.
+    #[error("the directory's file {}: {what} does not decode ({why}): it was written by another version of Odeon", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Which record.
+        what: &'static str,
+        /// Why.
+        why: postcard::Error,
+    },
+}
+
+/// The open file: hands writes to its thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    writes: mpsc::Sender<Write>,
+    /// Written with the next transaction, never with one of its own: it only saves re-applying.
+    committed: Arc<Mutex<Option<LogId>>>,
+}
+
+impl Store {
+    /// Opens or makes the file and starts its thread, which ends when the last clone is dropped.
+    pub(super) fn open(path: &Path) -> Result<(Self, Found), OpenError> {
+        let file = |source: redb::Error| OpenError::File { path: path.to_owned(), source };
+        let database = Database::create(path).map_err(|error| file(error.into()))?;
+        let found = read_all(&database, path)?;
+        let (writes, queue) = mpsc::channel();
+        let committed = Arc::new(Mutex::new(found.committed));
+        let writer = Writer { database, committed: committed.clone() };
+        std::thread::Builder::new()
+            .name("odeon-storage".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|error| file(redb::Error::Io(error)))?;
+        Ok((Self { writes, committed }, found))
+    }
+
+    pub(super) fn write(&self, write: Write) -> io::Result<()> {
+        self.writes.send(write).map_err(|_| io::Error::other("the storage thread has ended"))
+    }
+
+    /// Writes and waits until it is on disk.
+    pub(super) async fn written(&self, write: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Write) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        self.write(write(done))?;
+        wait.await.map_err(|_| io::Error::other("the storage thread has ended"))?
+    }
+
+    pub(super) fn note_committed(&self, committed: Option<LogId>) {
+        *self.committed.lock() = committed;
+    }
+
+    pub(super) fn committed(&self) -> Option<LogId> {
+        *self.committed.lock()
+    }
+}
+
+struct Writer {
+    database: Database,
+    committed: Arc<Mutex<Option<LogId>>>,
+}
+
+impl Writer {
+    fn run(self, queue: &mpsc::Receiver<Write>) {
+        while let Ok(first) = queue.recv() {
+            let group: Vec<Write> = std::iter::once(first).chain(queue.try_iter()).collect();
+            let result = self.commit(&group);
+            if let Err(error) = &result {
+                tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
+            }
+            group.into_iter().for_each(|write| write.finish(&result));
+        }
+    }
+
+    fn commit(&self, group: &[Write]) -> Result<(), redb::Error> {
+        let committed = *self.committed.lock();
+        let transaction = self.database.begin_write()?;
+        {
+            let mut log = transaction.open_table(LOG)?;
+            let mut meta = transaction.open_table(META)?;
+            for write in group {
+                match write {
+                    Write::Append { entries, .. } => {
+                        for entry in entries {
+                            log.insert(entry.log_id.index, encode(entry)?.as_slice())?;
+                        }
+                    }
+                    Write::Vote { vote, .. } => drop(meta.insert(VOTE, encode(vote)?.as_slice())?),
+                    Write::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
+                    Write::Purge { upto, .. } => {
+                        log.retain_in(..=upto.index, |_, _| false)?;
+                        meta.insert(PURGED, encode(upto)?.as_slice())?;
+                    }
+                    Write::Snapshot { meta: about, data, .. } => {
+                        meta.insert(SNAPSHOT_META, encode(about)?.as_slice())?;
+                        meta.insert(SNAPSHOT_DATA, data.as_slice())?;
+                    }
+                }
+            }
+            meta.insert(COMMITTED, encode(&committed)?.as_slice())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Write {
+    fn finish(self, result: &Result<(), redb::Error>) {
+        let result = result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+        match self {
+            Self::Append { done, .. } => done.log_io_completed(result),
+            Self::Vote { done, .. }
+            | Self::Truncate { done, .. }
+            | Self::Purge { done, .. }
+            | Self::Snapshot { done, .. } => drop(done.send(result)),
+        }
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, redb::Error> {
+    postcard::to_stdvec(value).map_err(|error| redb::Error::Io(io::Error::other(error)))
+}
+
+fn read_all(database: &Database, path: &Path) -> Result<Found, OpenError> {
+    let file = |source: redb::Error| OpenError::File { path: path.to_owned(), source };
+    let made = (|| -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        transaction.open_table(LOG)?;
+        transaction.open_table(META)?;
+        Ok(transaction.commit()?)
+    })();
+    made.map_err(file)?;
+    let transaction = database.begin_read().map_err(|error| file(error.into()))?;
+    let log = transaction.open_table(LOG).map_err(|error| file(error.into()))?;
+    let meta = transaction.open_table(META).map_err(|error| file(error.into()))?;
+    let mut entries = Vec::new();
+    for row in log.iter().map_err(|error| file(error.into()))? {
+        let (_, bytes) = row.map_err(|error| file(error.into()))?;
+        entries.push(decode(bytes.value(), "a log entry", path)?);
+    }
+    let record = |key: &'static str| meta.get(key).map_err(|error| file(error.into()));
+    let snapshot = match (record(SNAPSHOT_META)?, record(SNAPSHOT_DATA)?) {
+        (Some(about), Some(data)) => {
+            Some((decode(about.value(), SNAPSHOT_META, path)?, Arc::new(data.value().to_vec())))
+        }
+        _ => None,
+    };
+    Ok(Found {
+        vote: record(VOTE)?.map(|bytes| decode(bytes.value(), VOTE, path)).transpose()?,
+        committed: record(COMMITTED)?
+            .map(|bytes| decode::<Option<LogId>>(bytes.value(), COMMITTED, path))
+            .transpose()?
+            .flatten(),
+        purged: record(PURGED)?.map(|bytes| decode(bytes.value(), PURGED, path)).transpose()?,
+        entries,
+        snapshot,
+    })
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str, path: &Path) -> Result<T, OpenError> {
+    postcard::from_bytes(bytes).map_err(|why| OpenError::Content { path: path.to_owned(), what, why })
+}
