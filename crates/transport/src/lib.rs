@@ -15,4 +15,14 @@ pub mod memory;
 pub mod socket;
 pub mod unix;
 #[cfg(feature = "quic")]
+pub mod join;
+#[cfg(feature = "quic")]
+pub mod quic;
+#[cfg(feature = "quic")]
 pub mod tls;
+
+/// A future whose type is forgotten.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// An error whose type is forgotten.
+#[cfg(feature = "quic")]
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

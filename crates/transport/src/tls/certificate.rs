@@ -12,7 +12,7 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 const URI_PREFIX: &str = "spiffe://odeon/";
 
 /// The DNS name in a node's leaf certificate, checked by whoever dials it.
-pub(super) fn dns_name(convention: ConventionId, node: NodeId) -> String {
+pub(crate) fn dns_name(convention: ConventionId, node: NodeId) -> String {
     format!("{node}.node.{convention}.internal")
 }
 

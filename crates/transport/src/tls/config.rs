@@ -11,7 +11,7 @@ pub(crate) fn server(identity: &Arc<Identity>, protocols: &[&[u8]]) -> Result<Qu
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|why| failed(&why))?
-        .with_client_cert_verifier(Judge::new(identity.clone()))
+        .with_client_cert_verifier(Judge::of_incoming(identity.clone()))
         .with_cert_resolver(identity.clone());
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     tls.send_tls13_tickets = 0;

@@ -16,7 +16,8 @@ mod key;
 mod verify;
 
 pub use authority::{Authority, LEAF_LIFE};
-pub use certificate::{Pin, PeerCertificate};
+pub(crate) use certificate::dns_name;
+pub use certificate::{PeerCertificate, Pin};
 pub(crate) use config::{client, joiner, server};
 pub use identity::Identity;
 pub use key::{NodeKey, PublicKey};

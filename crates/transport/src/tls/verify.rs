@@ -1,7 +1,7 @@
 //! The verifiers: rustls's own, with a look at the convention first so that a refusal says whose certificate it was.
 
 use super::{Certificate, Identity, PeerCertificate, Pin, TlsError, certificate::authority_convention, identity::store, provider};
-use odeon_protocol::ConventionId;
+use odeon_protocol::NodeId;
 use parking_lot::Mutex;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
@@ -20,39 +20,46 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Judge {
     identity: Arc<Identity>,
-    /// Why the last handshake of this judge failed, where it was the convention. One judge per dial.
+    /// The node that is dialled, where this is the judge of a dial.
+    wants: Option<NodeId>,
+    /// Why a dial failed, where it was the convention or the node.
     other: Mutex<Option<TlsError>>,
 }
 
 impl Judge {
-    pub(crate) fn new(identity: Arc<Identity>) -> Arc<Self> {
-        Arc::new(Self { identity, other: Mutex::new(None) })
+    /// For all that is accepted.
+    pub(crate) fn of_incoming(identity: Arc<Identity>) -> Arc<Self> {
+        Arc::new(Self { identity, wants: None, other: Mutex::new(None) })
     }
 
-    /// What the convention check found, if that is why the handshake failed.
+    /// For one dial of `node`.
+    pub(crate) fn of_dial(identity: Arc<Identity>, node: NodeId) -> Arc<Self> {
+        Arc::new(Self { identity, wants: Some(node), other: Mutex::new(None) })
+    }
+
+    /// Whom the dial met instead, if that is why the handshake failed.
     pub(crate) fn found(&self) -> Option<TlsError> {
         self.other.lock().take()
     }
 
-    /// Names the conventions before the chain is verified: "unknown issuer" helps nobody.
-    fn same_convention(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
-        let wants = self.identity.convention();
-        match PeerCertificate::read(end_entity) {
-            Ok(peer) if peer.convention == wants => Ok(()),
-            Ok(peer) => {
-                let error = TlsError::OtherConvention { has: peer.convention, wants };
-                let text = other_convention(peer.convention, wants);
-                *self.other.lock() = Some(error);
-                Err(Error::General(text))
+    /// Names conventions and nodes before the chain is verified: "unknown issuer" helps nobody. The error's text
+    /// travels to the peer as the connection's closing reason.
+    fn expected(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let convention = self.identity.convention();
+        let Ok(peer) = PeerCertificate::read(end_entity) else { return Err(CertificateError::BadEncoding.into()) };
+        let error = match self.wants {
+            _ if peer.convention != convention => {
+                TlsError::OtherConvention { has: peer.convention, wants: convention }
             }
-            Err(_) => Err(CertificateError::BadEncoding.into()),
+            Some(node) if node != peer.node => TlsError::OtherKey { has: peer.node, wants: node },
+            _ => return Ok(()),
+        };
+        let text = error.to_string();
+        if self.wants.is_some() {
+            *self.other.lock() = Some(error);
         }
+        Err(Error::General(text))
     }
-}
-
-/// The words for a peer of another convention, in errors and on the wire.
-pub(crate) fn other_convention(has: ConventionId, wants: ConventionId) -> String {
-    format!("the certificate belongs to convention {has}, this agent to convention {wants}")
 }
 
 impl ServerCertVerifier for Judge {
@@ -64,7 +71,7 @@ impl ServerCertVerifier for Judge {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.same_convention(end_entity)?;
+        self.expected(end_entity)?;
         let verifier: Arc<WebPkiServerVerifier> = self.identity.current().server_verifier.clone();
         // A leaf is signed by a root directly; what else was sent is for joiners.
         verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
@@ -108,7 +115,7 @@ impl ClientCertVerifier for Judge {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.same_convention(end_entity)?;
+        self.expected(end_entity)?;
         let verifier = self.identity.current().client_verifier.clone();
         verifier.verify_client_cert(end_entity, &[], now)
     }

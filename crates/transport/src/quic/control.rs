@@ -1,0 +1,271 @@
+//! Requests and answers, subscriptions and datagrams between two agents.
+//!
+//! A request is a stream of its own: requests neither wait for each other nor arrive in order. A subscription is one
+//! request with many answers, in order, as fast as the subscriber reads. Datagrams may be lost.
+
+use super::{
+    connection::{Closed, Code, Connection, Kind, Peer},
+    message,
+};
+use crate::BoxFuture;
+use bytes::Bytes;
+use odeon_protocol::limits::{CONTROL_BYTES_MAX, REQUESTS_MAX};
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+
+const REQUEST: u8 = 1;
+const SUBSCRIBE: u8 = 2;
+const ANSWER: u8 = 3;
+
+/// Whoever answers a peer.
+pub trait Serve: Send + Sync + 'static {
+    /// Answers a request. Runs to its end even if the peer no longer waits.
+    fn request(&self, from: &Peer, body: Bytes) -> BoxFuture<'static, Bytes>;
+
+    /// Serves a subscription until it returns; dropped when the subscriber goes.
+    fn subscribe(&self, from: &Peer, body: Bytes, publisher: Publisher) -> BoxFuture<'static, ()>;
+
+    /// Takes a datagram. Must not block.
+    fn datagram(&self, from: &Peer, body: Bytes);
+}
+
+/// A control connection in use, until either end closes it. Clones are the same connection.
+#[derive(Clone, Debug)]
+pub struct Control {
+    connection: Connection,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Over [`CONTROL_BYTES_MAX`]; not sent.
+    #[error("a request of {bytes} bytes is over the limit of {CONTROL_BYTES_MAX}")]
+    TooBig {
+        /// Its size.
+        bytes: usize,
+    },
+    /// No answer in time; it may have been carried out.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection broke.
+    #[error("the control connection is lost: {why}")]
+    Lost {
+        /// How.
+        why: String,
+        /// Whether the whole request had been handed to the connection, so that it may have been carried out.
+        may_have_run: bool,
+    },
+}
+
+impl RequestError {
+    /// Whether the peer may have carried the request out.
+    #[must_use]
+    pub const fn may_have_run(&self) -> bool {
+        match self {
+            Self::TooBig { .. } => false,
+            Self::Timeout(_) => true,
+            Self::Lost { may_have_run, .. } => *may_have_run,
+        }
+    }
+}
+
+/// Why a datagram was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatagramError {
+    /// Over [`Control::datagram_max`].
+    #[error("a datagram of {bytes} bytes is over the path's limit of {max}")]
+    TooBig {
+        /// Its size.
+        bytes: usize,
+        /// What fits.
+        max: usize,
+    },
+    /// The connection broke.
+    #[error("the control connection is lost")]
+    Lost,
+}
+
+impl Control {
+    /// Takes a control connection into use: answers the peer by `serve` until the connection ends.
+    #[must_use]
+    pub fn start(connection: Connection, serve: Arc<dyn Serve>) -> Self {
+        debug_assert_eq!(connection.kind(), Kind::Control);
+        tokio::spawn(answer_all(connection.inner().clone(), connection.peer().clone(), serve.clone()));
+        tokio::spawn(take_datagrams(connection.inner().clone(), connection.peer().clone(), serve));
+        Self { connection }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// See [`RequestError`], which says whether the peer may have carried it out.
+    pub async fn request(&self, body: Bytes, within: Duration) -> Result<Bytes, RequestError> {
+        if body.len() > CONTROL_BYTES_MAX {
+            return Err(RequestError::TooBig { bytes: body.len() });
+        }
+        timeout(within, self.exchange(body)).await.unwrap_or(Err(RequestError::Timeout(within)))
+    }
+
+    async fn exchange(&self, body: Bytes) -> Result<Bytes, RequestError> {
+        let lost = |may_have_run| move |why: io::Error| RequestError::Lost { why: why.to_string(), may_have_run };
+        let (mut send, mut receive) = self.connection.inner().open_bi().await.map_err(|e| lost(false)(e.into()))?;
+        message::write(&mut send, REQUEST, body).await.map_err(lost(false))?;
+        let _ = send.finish();
+        let answer = message::read(&mut receive, CONTROL_BYTES_MAX).await.map_err(lost(true))?;
+        let (_, answer) = answer.ok_or_else(|| lost(true)(io::ErrorKind::UnexpectedEof.into()))?;
+        Ok(answer)
+    }
+
+    /// Asks for a stream of answers.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn subscribe(&self, body: Bytes) -> Result<Subscription, RequestError> {
+        let lost = |why: io::Error| RequestError::Lost { why: why.to_string(), may_have_run: false };
+        if body.len() > CONTROL_BYTES_MAX {
+            return Err(RequestError::TooBig { bytes: body.len() });
+        }
+        let (mut send, receive) = self.connection.inner().open_bi().await.map_err(|error| lost(error.into()))?;
+        message::write(&mut send, SUBSCRIBE, body).await.map_err(lost)?;
+        let _ = send.finish();
+        Ok(Subscription { receive, _connection: self.connection.clone() })
+    }
+
+    /// Sends a datagram; it may be lost on its way.
+    ///
+    /// # Errors
+    /// See [`DatagramError`].
+    pub fn datagram(&self, body: Bytes) -> Result<(), DatagramError> {
+        let bytes = body.len();
+        self.connection.inner().send_datagram(body).map_err(|error| match error {
+            quinn::SendDatagramError::TooLarge => DatagramError::TooBig { bytes, max: self.datagram_max() },
+            _ => DatagramError::Lost,
+        })
+    }
+
+    /// The largest datagram that fits now: about 1160 bytes at first, more once the path was measured.
+    #[must_use]
+    pub fn datagram_max(&self) -> usize {
+        self.connection.inner().max_datagram_size().unwrap_or(0)
+    }
+
+    /// Waits for the connection's end.
+    pub async fn closed(&self) -> Closed {
+        self.connection.closed().await
+    }
+
+    /// Closes it; requests under way fail.
+    pub fn close(&self, code: Code, text: &str) {
+        self.connection.close(code, text);
+    }
+}
+
+/// A stream of answers to one request, in order.
+#[derive(Debug)]
+pub struct Subscription {
+    receive: quinn::RecvStream,
+    _connection: Connection,
+}
+
+impl Subscription {
+    /// The next answer; nothing when the publisher has ended the subscription. Not cancel-safe.
+    ///
+    /// # Errors
+    /// The connection broke, or the peer broke the protocol.
+    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        Ok(message::read(&mut self.receive, CONTROL_BYTES_MAX).await?.map(|(_, body)| body))
+    }
+}
+
+/// The sending end of a subscription.
+pub struct Publisher {
+    send: quinn::SendStream,
+}
+
+impl Publisher {
+    /// Sends an answer, waiting while the subscriber is behind. Not cancel-safe.
+    ///
+    /// # Errors
+    /// The subscriber is gone, or the answer is too big.
+    pub async fn send(&mut self, body: Bytes) -> io::Result<()> {
+        if body.len() > CONTROL_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "over the limit of a control message"));
+        }
+        message::write(&mut self.send, ANSWER, body).await
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Publisher({})", self.send.id())
+    }
+}
+
+/// Takes streams as long as the connection lives; each is answered in a task of its own.
+async fn answer_all(connection: quinn::Connection, peer: Peer, serve: Arc<dyn Serve>) {
+    let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let peer = Arc::new(peer);
+    // Without a permit no stream is taken: the peer's requests wait at the peer.
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        let Ok((send, receive)) = connection.accept_bi().await else { return };
+        let (connection, peer, serve) = (connection.clone(), peer.clone(), serve.clone());
+        tokio::spawn(async move {
+            let outcome = answer(&peer, &*serve, send, receive, permit).await;
+            if let Err(why) = outcome {
+                if matches!(why.kind(), io::ErrorKind::InvalidData) {
+                    connection.close(Code::Garbage.into(), why.to_string().as_bytes());
+                }
+                tracing::debug!(node = %peer.node, %why, "a request broke off");
+            }
+        });
+    }
+}
+
+async fn answer(
+    peer: &Peer,
+    serve: &dyn Serve,
+    mut send: quinn::SendStream,
+    mut receive: quinn::RecvStream,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> io::Result<()> {
+    match message::read(&mut receive, CONTROL_BYTES_MAX).await? {
+        Some((REQUEST, body)) => {
+            let answer = serve.request(peer, body).await;
+            if answer.len() > CONTROL_BYTES_MAX {
+                let _ = send.reset(Code::Garbage.into());
+                return Err(io::Error::other(format!("an answer of {} bytes is over the limit", answer.len())));
+            }
+            message::write(&mut send, ANSWER, answer).await?;
+            send.finish().map_err(io::Error::other)
+        }
+        Some((SUBSCRIBE, body)) => {
+            drop(permit);
+            let gone = send.stopped();
+            let serving = serve.subscribe(peer, body, Publisher { send });
+            // Dropping the publisher finishes the stream: the subscriber sees the end.
+            tokio::select! {
+                () = serving => {}
+                _ = gone => {}
+            }
+            Ok(())
+        }
+        Some((kind, _)) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("a control stream of unknown kind {kind}")))
+        }
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "an empty control stream")),
+    }
+}
+
+async fn take_datagrams(connection: quinn::Connection, peer: Peer, serve: Arc<dyn Serve>) {
+    while let Ok(body) = connection.read_datagram().await {
+        serve.datagram(&peer, body);
+    }
+}

@@ -1,0 +1,316 @@
+//! The agent's UDP port: dials and accepts connections, certified and greeted.
+
+use super::{
+    connection::{Closed, Code, Connection, Kind, Peer},
+    greeting,
+    settings::{BindError, Settings, bind_socket, no_common_protocol},
+};
+use crate::{
+    join::{self, Admit},
+    tls::{self, Identity, Judge, PeerCertificate, TlsError},
+};
+use odeon_protocol::{ConventionId, NodeId, PROTOCOL_VERSION, limits::HANDSHAKES_MAX};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
+
+/// From an incoming connection's first packet to its greeting.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a closing endpoint waits for the peers to have heard of it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whoever decides about incoming connections and takes them.
+pub trait Door: Send + Sync + 'static {
+    /// Whether the peer may come in, its certificate being good; a refusal's text travels to it.
+    ///
+    /// # Errors
+    /// The reason: what, why, what to do.
+    fn admits(&self, peer: &Peer, kind: Kind) -> Result<(), String>;
+
+    /// Takes a connection. Must not block.
+    fn accepted(&self, connection: Connection);
+
+    /// Whoever decides about joiners; nothing if this agent admits none.
+    fn join(&self) -> Option<Arc<dyn Admit>>;
+}
+
+/// An agent's end of all its connections. Clones are the same endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    identity: Arc<Identity>,
+    settings: Settings,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why a dial failed: what, why, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody answers, or the greeting broke off.
+    #[error("the agent at {address} cannot be reached: {why}")]
+    Unreachable {
+        /// Where.
+        address: SocketAddr,
+        /// What happened.
+        why: String,
+    },
+    /// An agent of another convention answers there.
+    #[error("the agent at {address} belongs to convention {has}, this one to convention {wants}")]
+    OtherConvention {
+        /// Where.
+        address: SocketAddr,
+        /// The convention met.
+        has: ConventionId,
+        /// This agent's.
+        wants: ConventionId,
+    },
+    /// Another agent of the convention answers there.
+    #[error("the agent at {address} is node {has}, not node {wants}: the address was given to another host")]
+    OtherNode {
+        /// Where.
+        address: SocketAddr,
+        /// The node met.
+        has: NodeId,
+        /// The node dialled.
+        wants: NodeId,
+    },
+    /// No protocol version in common.
+    #[error("the agent at {address} speaks another protocol version: run the same Odeon version on both sides")]
+    OtherVersion {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The agent there does not let this one in.
+    #[error("the agent at {address} refuses: {why}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// Its code, if it speaks Odeon.
+        code: Option<Code>,
+        /// Its words.
+        why: String,
+    },
+    /// This process cannot even dial.
+    #[error("cannot dial {address}: {why}")]
+    Local {
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Endpoint {
+    /// Opens the port. Has to be called within the tokio runtime that is to carry the traffic.
+    ///
+    /// # Errors
+    /// The address is taken or not this host's.
+    pub fn bind(listen: SocketAddr, identity: Arc<Identity>, settings: Settings) -> Result<Self, BindError> {
+        let protocols = [Kind::PROTOCOLS[0], Kind::PROTOCOLS[1], join::PROTOCOL];
+        let crypto = tls::server(&identity, &protocols)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server.transport_config(settings.transport()).max_incoming(4 * HANDSHAKES_MAX);
+        let inner = bind_socket(listen, &settings, Some(server))?;
+        Ok(Self { inner, shared: Arc::new(Shared { identity, settings, accepting: Mutex::default() }) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.shared.identity
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
+    /// Begins to accept, in a task on the current runtime, until the endpoint is closed.
+    pub fn listen(&self, door: Arc<dyn Door>) {
+        let task = tokio::spawn(accept_all(self.clone(), door));
+        if let Some(before) = self.shared.accepting.lock().replace(task) {
+            before.abort();
+        }
+    }
+
+    /// Dials a node and greets it.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial(&self, address: SocketAddr, node: NodeId, kind: Kind) -> Result<Connection, DialError> {
+        let within = self.shared.settings.dial_within;
+        let outcome = timeout(within, self.connect(address, node, kind)).await;
+        outcome.unwrap_or_else(|_| Err(DialError::Unreachable { address, why: format!("no answer within {within:?}") }))
+    }
+
+    async fn connect(&self, address: SocketAddr, node: NodeId, kind: Kind) -> Result<Connection, DialError> {
+        let local = |why: &dyn std::fmt::Display| DialError::Local { address, why: why.to_string() };
+        let Shared { identity, settings, .. } = &*self.shared;
+        let judge = Judge::of_dial(identity.clone(), node);
+        let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(settings.transport());
+        let name = tls::dns_name(identity.convention(), node);
+        let connecting = self.inner.connect_with(config, address, &name).map_err(|error| local(&error))?;
+        let connection = connecting.await.map_err(|error| match judge.found() {
+            Some(TlsError::OtherConvention { has, wants }) => DialError::OtherConvention { address, has, wants },
+            Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
+            _ => dial_error(address, error),
+        })?;
+        let greeting = match greeting::greet(&connection, settings.boot).await {
+            Ok(greeting) => greeting,
+            // A refusal closes the connection; the stream's error alone does not say why.
+            Err(error) => {
+                return Err(match timeout(Duration::from_millis(200), connection.closed()).await {
+                    Ok(closed) => dial_error(address, closed),
+                    Err(_) => DialError::Unreachable { address, why: error.to_string() },
+                });
+            }
+        };
+        if greeting.protocol != PROTOCOL_VERSION {
+            connection.close(Code::Version.into(), b"another protocol version");
+            return Err(DialError::OtherVersion { address });
+        }
+        let certificate = certificate(&connection).map_err(|why| DialError::Unreachable { address, why })?;
+        Ok(Connection::new(connection, peer(certificate, greeting.boot, address), kind, true))
+    }
+
+    /// Closes every connection, stops accepting, and waits until the peers have heard of it, a second at most.
+    pub async fn close(&self, text: &str) {
+        self.inner.close(Code::Done.into(), text.as_bytes());
+        let accepting = self.shared.accepting.lock().take();
+        if let Some(task) = accepting {
+            let _ = task.await;
+        }
+        let _ = timeout(CLOSE_WITHIN, self.inner.wait_idle()).await;
+    }
+}
+
+fn dial_error(address: SocketAddr, error: quinn::ConnectionError) -> DialError {
+    if no_common_protocol(&error) {
+        return DialError::OtherVersion { address };
+    }
+    match Closed::from(error) {
+        Closed { code: Some(Code::Version), by_peer: true, .. } => DialError::OtherVersion { address },
+        Closed { code, by_peer: true, text } => DialError::Refused { address, code, why: text },
+        Closed { text, .. } => DialError::Unreachable { address, why: text },
+    }
+}
+
+/// Accepts until the endpoint closes. Handshakes run beside each other, so that a slow peer delays nobody.
+async fn accept_all(endpoint: Endpoint, door: Arc<dyn Door>) {
+    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = endpoint.inner.accept().await {
+        let busy = permits.available_permits() < HANDSHAKES_MAX / 2;
+        if busy && !incoming.remote_address_validated() && incoming.may_retry() {
+            // Under load a sender first has to show that its address is its own.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let (endpoint, door) = (endpoint.shared.clone(), door.clone());
+        tokio::spawn(async move {
+            let from = incoming.remote_address();
+            if let Err(why) = accept_one(&endpoint, incoming, &*door).await {
+                tracing::debug!(%from, why, "an incoming connection was refused");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn accept_one(endpoint: &Shared, incoming: quinn::Incoming, door: &dyn Door) -> Result<(), String> {
+    let late = |_| "the handshake took too long".to_owned();
+    let connecting = incoming.accept().map_err(|error| error.to_string())?;
+    let connection = timeout(ACCEPT_WITHIN, connecting).await.map_err(late)?.map_err(|error| error.to_string())?;
+    let Some(kind) = kind(&connection) else {
+        join::answer(&connection, door.join()).await;
+        return Ok(());
+    };
+    let certificate = member(&connection)?;
+    match timeout(ACCEPT_WITHIN, greet_back(endpoint, &connection, certificate, kind, door)).await {
+        Ok(Ok(peer)) => {
+            door.accepted(Connection::new(connection, peer, kind, false));
+            Ok(())
+        }
+        Ok(Err((code, why))) => {
+            connection.close(code.into(), why.as_bytes());
+            // Until the peer has heard why.
+            connection.closed().await;
+            Err(why)
+        }
+        Err(_) => {
+            connection.close(Code::Garbage.into(), b"no greeting in time");
+            Err("no greeting in time".into())
+        }
+    }
+}
+
+/// The kind of a connection by its protocol; nothing for the join protocol.
+fn kind(connection: &quinn::Connection) -> Option<Kind> {
+    let data = connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
+    Kind::of_protocol(data.protocol.as_deref()?)
+}
+
+/// The one gate between "has shown no certificate" and everything but joining: such a connection is closed here.
+///
+/// TLS lets a peer without certificate in, because joiners have none yet.
+fn member(connection: &quinn::Connection) -> Result<PeerCertificate, String> {
+    certificate(connection).inspect_err(|why| connection.close(Code::NoCertificate.into(), why.as_bytes()))
+}
+
+fn certificate(connection: &quinn::Connection) -> Result<PeerCertificate, String> {
+    let chain = connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'_>>>().ok());
+    let leaf = chain.as_ref().and_then(|chain| chain.first());
+    let leaf = leaf.ok_or("a member's certificate is needed: join the convention first")?;
+    PeerCertificate::read(leaf).map_err(|error| error.to_string())
+}
+
+fn peer(certificate: PeerCertificate, boot: odeon_protocol::Boot, address: SocketAddr) -> Peer {
+    let PeerCertificate { node, convention, not_after, .. } = certificate;
+    Peer { node, convention, boot, address, not_after }
+}
+
+async fn greet_back(
+    endpoint: &Shared,
+    connection: &quinn::Connection,
+    certificate: PeerCertificate,
+    kind: Kind,
+    door: &dyn Door,
+) -> Result<Peer, (Code, String)> {
+    let garbage = |error: io::Error| (Code::Garbage, format!("the greeting failed: {error}"));
+    // The verifier has seen to this already; it stands here so that no change there can open this door.
+    let wants = endpoint.identity.convention();
+    if certificate.convention != wants {
+        let has = certificate.convention;
+        return Err((Code::OtherConvention, TlsError::OtherConvention { has, wants }.to_string()));
+    }
+    let (greeting, send) = greeting::await_greeting(connection).await.map_err(garbage)?;
+    if greeting.protocol != PROTOCOL_VERSION {
+        let has = greeting.protocol;
+        return Err((Code::Version, format!("protocol version {has} met version {PROTOCOL_VERSION}")));
+    }
+    let peer = peer(certificate, greeting.boot, connection.remote_address());
+    door.admits(&peer, kind).map_err(|why| (Code::Refused, why))?;
+    greeting::welcome(send, endpoint.settings.boot).await.map_err(garbage)?;
+    Ok(peer)
+}

@@ -1,0 +1,356 @@
+//! One connection's part in the life of lanes: resume, then a task per stream and direction until it ends.
+
+use super::{
+    super::connection::{Closed, Code, Connection},
+    Shared,
+};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use odeon_protocol::{frame::Splitter, limits::LANES};
+use std::{
+    future::poll_fn,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{io::AsyncReadExt, sync::Notify, task::JoinSet, time::timeout};
+
+/// What a stream begins with.
+const RESUME_STREAM: u8 = 0;
+const LANE_STREAM: u8 = 1;
+const RESUME_BYTES: usize = 8 + 8 + LANES * 8;
+const ACK_BYTES: usize = 1 + 8;
+/// Received bytes after which the peer is told at once.
+const ACK_AFTER_BYTES: usize = 256 << 10;
+/// How long it waits otherwise, so that a busy link acknowledges rarely.
+const ACK_AFTER: Duration = Duration::from_millis(20);
+/// Bytes asked of a stream at once.
+const CHUNK_BYTES: usize = 128 << 10;
+/// How long the peer may take to say where to go on.
+const RESUME_WITHIN: Duration = Duration::from_secs(5);
+/// Batches handed to a stream with one call.
+const BATCHES: usize = 16;
+
+/// What readers tell the writer of acknowledgements.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    unsaid: AtomicUsize,
+    some: Notify,
+    many: Notify,
+    /// The peer acknowledged something.
+    pub(super) heard: Notify,
+}
+
+/// What each end says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Resume {
+    session: u64,
+    /// The session that the counts are about; 0 for none.
+    known: u64,
+    received: [u64; LANES],
+}
+
+impl Resume {
+    fn write(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(1 + RESUME_BYTES);
+        bytes.put_u8(RESUME_STREAM);
+        bytes.put_u64_le(self.session);
+        bytes.put_u64_le(self.known);
+        self.received.iter().for_each(|count| bytes.put_u64_le(*count));
+        bytes.freeze()
+    }
+
+    fn read(mut bytes: &[u8]) -> Self {
+        let (session, known) = (bytes.get_u64_le(), bytes.get_u64_le());
+        Self { session, known, received: std::array::from_fn(|_| bytes.get_u64_le()) }
+    }
+}
+
+/// Puts a connection in the place of the one before.
+pub(super) fn attach(shared: &Arc<Shared>, connection: Connection) {
+    let mut link = shared.link.lock();
+    if let Some(before) = link.task.take() {
+        before.abort();
+    }
+    if let Some(before) = link.connection.replace(connection.clone()) {
+        before.close(Code::Duplicate, "another connection took its place");
+    }
+    link.generation += 1;
+    shared.connected.store(false, Ordering::Release);
+    // The tasks must not keep the lanes alive; the guard of the last handle ends them.
+    link.task = Some(tokio::spawn(run(shared.clone(), connection, link.generation)).abort_handle());
+}
+
+async fn run(shared: Arc<Shared>, connection: Connection, generation: u64) {
+    // Dropped with this task, which ends every other task of the connection.
+    let mut tasks = JoinSet::new();
+    let outcome = carry(&shared, &connection, generation, &mut tasks).await;
+    if let Err(why) = outcome {
+        let code = if why.kind() == io::ErrorKind::InvalidData { Code::Garbage } else { Code::Done };
+        if connection.is_open() {
+            tracing::warn!(node = %shared.node, %why, "a data connection is closed");
+        }
+        connection.close(code, &why.to_string());
+    }
+    tasks.shutdown().await;
+    let why: Closed = connection.closed().await;
+    {
+        let mut link = shared.link.lock();
+        if link.generation != generation {
+            return;
+        }
+        link.connection = None;
+        link.task = None;
+        shared.connected.store(false, Ordering::Release);
+    }
+    shared.receive.detached(shared.node, why);
+}
+
+/// Carries frames until the connection ends or either side breaks the protocol.
+async fn carry(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    generation: u64,
+    tasks: &mut JoinSet<io::Result<()>>,
+) -> io::Result<()> {
+    let inner = connection.inner().clone();
+    let mut acks_out = inner.open_uni().await?;
+    // Heard and said before anything else: the rest of a busy stream must not delay them.
+    let _ = acks_out.set_priority(10);
+    acks_out.write_chunk(resume(shared).write()).await?;
+    let late = |_| garbage("the peer did not say where to go on");
+    let (acks_in, early, peer) = timeout(RESUME_WITHIN, find_resume(&inner)).await.map_err(late)??;
+    let firsts = shared.resume(peer)?;
+    if shared.link.lock().generation != generation {
+        return Ok(());
+    }
+    for (lane, first) in firsts.into_iter().enumerate() {
+        tasks.spawn(write_lane(shared.clone(), inner.clone(), lane, first));
+    }
+    tasks.spawn(read_acks(shared.clone(), acks_in));
+    tasks.spawn(write_acks(shared.clone(), acks_out));
+    tasks.spawn(accept_lanes(shared.clone(), inner, peer.session, early));
+    shared.connected.store(true, Ordering::Release);
+    // The first task to end ends the connection.
+    match tasks.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(io::Error::other(error)),
+        None => Ok(()),
+    }
+}
+
+fn resume(shared: &Shared) -> Resume {
+    let received = std::array::from_fn(|lane| shared.inbound[lane].lock().received());
+    Resume { session: shared.session, known: shared.peer_session.load(Ordering::Acquire), received }
+}
+
+impl Shared {
+    /// Agrees with the peer on where to go on; returns each lane's first number.
+    fn resume(&self, peer: Resume) -> io::Result<[u64; LANES]> {
+        self.peer_session.store(peer.session, Ordering::Release);
+        self.inbound.iter().for_each(|lane| lane.lock().begin(peer.session));
+        let mut firsts = [0; LANES];
+        for (lane, first) in firsts.iter_mut().enumerate() {
+            let received = (peer.known == self.session).then_some(peer.received[lane]);
+            *first = self.outbound[lane].lock().resume(received).map_err(garbage)?;
+            self.wake_room(lane);
+        }
+        self.acks.heard.notify_waiters();
+        Ok(firsts)
+    }
+}
+
+type Early = Vec<quinn::RecvStream>;
+
+/// The peer's streams may come in any order; those before the resume stream are kept.
+async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvStream, Early, Resume)> {
+    let mut early = Vec::new();
+    while early.len() <= LANES {
+        let mut stream = connection.accept_uni().await?;
+        match stream.read_u8().await? {
+            RESUME_STREAM => {
+                let mut bytes = [0; RESUME_BYTES];
+                stream.read_exact(&mut bytes).await.map_err(io::Error::other)?;
+                return Ok((stream, early, Resume::read(&bytes)));
+            }
+            LANE_STREAM => early.push(stream),
+            kind => return Err(garbage(format!("a data stream of unknown kind {kind}"))),
+        }
+    }
+    Err(garbage("more data streams than there are lanes"))
+}
+
+async fn accept_lanes(
+    shared: Arc<Shared>,
+    connection: quinn::Connection,
+    session: u64,
+    early: Early,
+) -> io::Result<()> {
+    let mut readers = JoinSet::new();
+    let mut seen = [false; LANES];
+    let mut early = early.into_iter();
+    for _ in 0..LANES {
+        let stream = match early.next() {
+            Some(stream) => stream,
+            None => {
+                let mut stream = connection.accept_uni().await?;
+                match stream.read_u8().await? {
+                    LANE_STREAM => stream,
+                    kind => return Err(garbage(format!("a data stream of unknown kind {kind}"))),
+                }
+            }
+        };
+        let (lane, first, stream) = lane_head(stream).await?;
+        if std::mem::replace(&mut seen[lane], true) {
+            return Err(garbage(format!("lane {lane} was opened twice")));
+        }
+        readers.spawn(read_lane(shared.clone(), (session, lane, first), stream));
+    }
+    match readers.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(io::Error::other(error)),
+        None => Ok(()),
+    }
+}
+
+async fn lane_head(mut stream: quinn::RecvStream) -> io::Result<(usize, u64, quinn::RecvStream)> {
+    let (lane, first) = (usize::from(stream.read_u8().await?), stream.read_u64_le().await?);
+    if lane < LANES { Ok((lane, first, stream)) } else { Err(garbage(format!("there is no lane {lane}"))) }
+}
+
+async fn read_lane(
+    shared: Arc<Shared>,
+    (session, lane, mut next): (u64, usize, u64),
+    mut stream: quinn::RecvStream,
+) -> io::Result<()> {
+    let mut splitter = Splitter::default();
+    loop {
+        splitter.buffer().reserve(CHUNK_BYTES);
+        if stream.read_buf(splitter.buffer()).await? == 0 {
+            return Err(garbage(format!("lane {lane} ended")));
+        }
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let fault = loop {
+            match splitter.next_frame() {
+                Ok(Some(frame)) => {
+                    bytes += frame.len();
+                    frames.push(frame);
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        if !frames.is_empty() {
+            let count = frames.len() as u64;
+            shared.take((session, lane, next), frames);
+            next = next.saturating_add(count);
+            shared.acks.received(bytes);
+        }
+        if let Some(error) = fault {
+            return Err(garbage(error));
+        }
+    }
+}
+
+impl Shared {
+    /// Hands frames on. Under the lane's lock: a reader of an older connection may be at work still.
+    fn take(&self, (session, lane, first): (u64, usize, u64), frames: Vec<BytesMut>) {
+        let mut inbound = self.inbound[lane].lock();
+        let fresh = inbound.fresh(session, first, frames);
+        if !fresh.is_empty() {
+            self.receive.frames(self.node, fresh);
+        }
+    }
+}
+
+async fn write_lane(shared: Arc<Shared>, connection: quinn::Connection, lane: usize, first: u64) -> io::Result<()> {
+    let mut stream = connection.open_uni().await?;
+    let mut head = BytesMut::with_capacity(10);
+    head.put_u8(LANE_STREAM);
+    head.put_u8(lane as u8);
+    head.put_u64_le(first);
+    stream.write_chunk(head.freeze()).await?;
+    let mut batches = Vec::with_capacity(BATCHES);
+    loop {
+        poll_fn(|context| {
+            let mut outbound = shared.outbound[lane].lock();
+            while batches.len() < BATCHES
+                && let Some(batch) = outbound.take(context.waker())
+            {
+                batches.push(batch);
+            }
+            if batches.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        shared.wake_room(lane);
+        stream.write_all_chunks(&mut batches).await?;
+        batches.clear();
+    }
+}
+
+impl Acks {
+    fn received(&self, bytes: usize) {
+        let unsaid = self.unsaid.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.some.notify_one();
+        if unsaid >= ACK_AFTER_BYTES {
+            self.many.notify_one();
+        }
+    }
+}
+
+async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream) -> io::Result<()> {
+    let mut said = [0; LANES];
+    loop {
+        shared.acks.some.notified().await;
+        if shared.acks.unsaid.load(Ordering::Acquire) < ACK_AFTER_BYTES {
+            // Timing out is the other half of the rule, not a failure.
+            let _ = timeout(ACK_AFTER, shared.acks.many.notified()).await;
+        }
+        shared.acks.unsaid.store(0, Ordering::Release);
+        let mut bytes = BytesMut::with_capacity(LANES * ACK_BYTES);
+        for (lane, said) in said.iter_mut().enumerate() {
+            let received = shared.inbound[lane].lock().received();
+            if std::mem::replace(said, received) != received {
+                bytes.put_u8(lane as u8);
+                bytes.put_u64_le(received);
+            }
+        }
+        if !bytes.is_empty() {
+            stream.write_chunk(bytes.freeze()).await?;
+        }
+    }
+}
+
+async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream) -> io::Result<()> {
+    let mut bytes = [0; ACK_BYTES];
+    loop {
+        stream.read_exact(&mut bytes).await.map_err(io::Error::other)?;
+        let (lane, mut count) = (usize::from(bytes[0]), &bytes[1..]);
+        let outbound = shared.outbound.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
+        outbound.lock().acknowledge(count.get_u64_le()).map_err(garbage)?;
+        shared.wake_room(lane);
+        shared.acks.heard.notify_waiters();
+    }
+}
+
+/// The peer's fault, by its kind.
+fn garbage(why: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_vector_of_resume() {
+        let resume = Resume { session: 1, known: 2, received: std::array::from_fn(|lane| 3 + lane as u64) };
+        let bytes = resume.write();
+        let numbers: Vec<u64> = bytes[1..].chunks(8).map(|mut chunk| chunk.get_u64_le()).collect();
+        assert_eq!((bytes[0], numbers), (0, vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(Resume::read(&bytes[1..]), resume);
+    }
+}

@@ -1,0 +1,246 @@
+//! Frames between two boots of two agents: a few long-lived streams each way, numbered, acknowledged, and resent on
+//! the next connection if one breaks.
+//!
+//! ```text
+//! stream 0   0x00, resume { session, the peer's session as known, received per lane }, then acknowledgements
+//! stream 1…  0x01, lane, number of the first frame that follows, then frames, one after the other
+//! ```
+//!
+//! Lanes outlive connections: one [`Lanes`] for each boot of each peer, into which each new data connection is put by
+//! [`Lanes::attach`]. Frames are numbered by counting, so numbering costs no byte. An acknowledgement means that the
+//! peer's [`Receive`] has taken the frames.
+//!
+//! - **L-1.** Between two live boots each frame is received exactly once, in order per lane, whatever happens to
+//!   connections, unless it was given up.
+//! - **L-2.** What is given up is told apart: surely not received, or perhaps.
+//! - **L-3.** At most [`LANE_QUEUE_BYTES`] of a lane wait unsent and [`LANE_KEPT_BYTES`] unacknowledged, urgent frames
+//!   aside.
+//! - **L-4.** A malformed stream closes its connection with a named reason; the frames before the fault are received.
+
+mod inbound;
+mod link;
+mod outbound;
+
+use super::connection::{Closed, Connection, Kind};
+use bytes::{Bytes, BytesMut};
+use inbound::Inbound;
+use odeon_protocol::{Boot, NodeId, limits::LANES};
+use outbound::Outbound;
+use parking_lot::Mutex;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Poll, Waker},
+};
+use tokio::task::AbortHandle;
+
+/// Whoever takes the frames of a peer.
+pub trait Receive: Send + Sync + 'static {
+    /// Takes frames, in order per lane; they count as received when this returns. Must not block, nor wait for the
+    /// same lanes.
+    fn frames(&self, from: NodeId, frames: Vec<BytesMut>);
+
+    /// The attached connection has ended, and no other was attached in its place. Frames are kept for the next.
+    fn detached(&self, from: NodeId, why: Closed);
+}
+
+/// The lanes to one boot of one peer. Clones are the same lanes; when the last one goes, they end.
+#[derive(Clone)]
+pub struct Lanes {
+    shared: Arc<Shared>,
+    /// Ends the link's tasks with the last handle.
+    _guard: Arc<Guard>,
+}
+
+pub(super) struct Shared {
+    node: NodeId,
+    boot: Boot,
+    /// Chosen at random for these lanes: tells the peer whether its counts are about the same numbering.
+    session: u64,
+    peer_session: AtomicU64,
+    receive: Arc<dyn Receive>,
+    outbound: [Mutex<Outbound>; LANES],
+    inbound: [Mutex<Inbound>; LANES],
+    wakers: [Mutex<Vec<Waker>>; LANES],
+    connected: AtomicBool,
+    link: Mutex<Link>,
+    acks: link::Acks,
+}
+
+#[derive(Default)]
+struct Link {
+    generation: u64,
+    connection: Option<Connection>,
+    task: Option<AbortHandle>,
+}
+
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.link.lock().task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// Why a frame was not taken; it is given back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lane is full")]
+pub struct SendError(pub Bytes);
+
+/// Frames that were given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Never handed to any connection: the peer has not received them.
+    pub unsent: Vec<Bytes>,
+    /// Handed to a connection and not acknowledged: the peer may have received them.
+    pub unknown: Vec<Bytes>,
+}
+
+impl Lanes {
+    /// Lanes to a peer's boot, not connected yet.
+    #[must_use]
+    pub fn new(node: NodeId, boot: Boot, receive: Arc<dyn Receive>) -> Self {
+        let shared = Arc::new(Shared {
+            node,
+            boot,
+            session: rand::random::<u64>().max(1),
+            peer_session: AtomicU64::new(0),
+            receive,
+            outbound: Default::default(),
+            inbound: Default::default(),
+            wakers: Default::default(),
+            connected: AtomicBool::new(false),
+            link: Mutex::default(),
+            acks: link::Acks::default(),
+        });
+        Self { _guard: Arc::new(Guard(shared.clone())), shared }
+    }
+
+    /// The peer.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
+    /// Its boot.
+    #[must_use]
+    pub fn boot(&self) -> Boot {
+        self.shared.boot
+    }
+
+    /// Carries on over this data connection, in tasks on the current runtime; an earlier connection is closed. Its
+    /// peer has to be the same boot of the same node.
+    pub fn attach(&self, connection: Connection) {
+        debug_assert_eq!(
+            (connection.kind(), connection.peer().node, connection.peer().boot),
+            (Kind::Data, self.shared.node, self.shared.boot)
+        );
+        link::attach(&self.shared, connection);
+    }
+
+    /// The attached connection, if it is open.
+    #[must_use]
+    pub fn connection(&self) -> Option<Connection> {
+        self.shared.link.lock().connection.clone().filter(Connection::is_open)
+    }
+
+    /// Whether frames flow: a connection is attached and both ends know where to go on.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Acquire)
+    }
+
+    /// Queues a whole frame on the lane of `flow`, any number that is the same for all frames that must keep order.
+    ///
+    /// # Errors
+    /// The lane is full, and the frame not of class urgent; see [`Self::room`].
+    pub fn send(&self, flow: u64, frame: Bytes) -> Result<(), SendError> {
+        let lane = lane_of(flow);
+        let writer = self.shared.outbound[lane].lock().push(frame).map_err(SendError)?;
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Ok(())
+    }
+
+    /// Waits until the lane of `flow` has room. Others may take it first: send again in a loop.
+    pub async fn room(&self, flow: u64) {
+        let lane = lane_of(flow);
+        poll_fn(|context| {
+            // Registered first: room made between the look and the registration must wake.
+            let mut wakers = self.shared.wakers[lane].lock();
+            if self.shared.outbound[lane].lock().has_room() {
+                return Poll::Ready(());
+            }
+            if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                wakers.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Bytes queued or not acknowledged, on all lanes.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.outbound.iter().map(|lane| lane.lock().bytes()).sum()
+    }
+
+    /// Waits until the peer has received everything; for ever, if it never does.
+    pub async fn drained(&self) {
+        loop {
+            // Listening before looking: an acknowledgement in between must not be missed.
+            let mut heard = pin!(self.shared.acks.heard.notified());
+            heard.as_mut().enable();
+            if self.queued() == 0 {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    /// Takes back whatever the peer has not acknowledged. The lanes stay usable: later frames are numbered on, and
+    /// the peer, if it comes back, is told to skip what was given up.
+    #[must_use]
+    pub fn give_up(&self) -> Undelivered {
+        let mut all = Undelivered::default();
+        for lane in 0..LANES {
+            let given = self.shared.outbound[lane].lock().give_up();
+            all.unsent.extend(given.unsent);
+            all.unknown.extend(given.unknown);
+            self.shared.wake_room(lane);
+        }
+        self.shared.acks.heard.notify_waiters();
+        all
+    }
+}
+
+impl Shared {
+    fn wake_room(&self, lane: usize) {
+        let wakers = std::mem::take(&mut *self.wakers[lane].lock());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The lane of a flow. Both halves count: callers hash in different ways.
+fn lane_of(flow: u64) -> usize {
+    ((flow ^ (flow >> 32)) % LANES as u64) as usize
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes")
+            .field("node", &self.shared.node)
+            .field("boot", &self.shared.boot)
+            .field("connected", &self.is_connected())
+            .field("queued", &self.queued())
+            .finish()
+    }
+}

@@ -1,0 +1,142 @@
+//! The transport's settings and its socket.
+
+use odeon_protocol::Boot;
+use quinn::{AckFrequencyConfig, ConnectionError, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+/// TLS's alert for "no protocol in common", as a QUIC error code.
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// How an endpoint behaves. The defaults suit a data centre.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This start of the agent; the peer learns it in the greeting.
+    pub boot: Boot,
+    /// A connection without a sign of life for this long is broken.
+    pub idle: Duration,
+    /// How often an idle connection gives one.
+    pub keep_alive: Duration,
+    /// How long a dial, its greeting included, may take.
+    pub dial_within: Duration,
+    /// What is asked of the operating system for the socket, each way.
+    pub socket_buffer_bytes: usize,
+    /// The largest UDP payload to try; for networks with jumbo frames.
+    pub mtu_max: Option<u16>,
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub const fn new(boot: Boot) -> Self {
+        Self {
+            boot,
+            idle: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
+            dial_within: Duration::from_secs(5),
+            socket_buffer_bytes: 4 << 20,
+            mtu_max: None,
+        }
+    }
+
+    pub(crate) fn transport(&self) -> Arc<TransportConfig> {
+        let mut acks = AckFrequencyConfig::default();
+        // The tail-loss timer includes the peer's delay: 25 ms by default.
+        acks.max_ack_delay(Some(Duration::from_millis(5)));
+        let mut discovery = MtuDiscoveryConfig::default();
+        if let Some(mtu) = self.mtu_max {
+            discovery.upper_bound(mtu);
+        }
+        let mut transport = TransportConfig::default();
+        transport
+            // A lost first packet costs three times this.
+            .initial_rtt(Duration::from_millis(20))
+            .keep_alive_interval(Some(self.keep_alive))
+            .max_idle_timeout(self.idle.try_into().ok())
+            .max_concurrent_bidi_streams(VarInt::from_u32(1024))
+            .max_concurrent_uni_streams(VarInt::from_u32(1024))
+            .stream_receive_window(VarInt::from_u32(4 << 20))
+            .receive_window(VarInt::from_u32(32 << 20))
+            .send_window(16 << 20)
+            // Fewer, fuller packets for many small messages.
+            .send_fairness(false)
+            .ack_frequency_config(Some(acks))
+            .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()))
+            .enable_segmentation_offload(true);
+        Arc::new(transport)
+    }
+}
+
+/// Why an endpoint cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address is taken or not this host's.
+    #[error("cannot listen on {address} (UDP): {why}")]
+    Address {
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system said.
+        why: io::Error,
+    },
+    /// The certificate does not work.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+}
+
+/// Opens the UDP socket with large buffers. Has to be called within a tokio runtime.
+pub(crate) fn bind_socket(
+    address: SocketAddr,
+    settings: &Settings,
+    server: Option<quinn::ServerConfig>,
+) -> Result<quinn::Endpoint, BindError> {
+    let failed = |why| BindError::Address { address, why };
+    let socket = open(address, settings).map_err(failed)?;
+    let mut config = EndpointConfig::default();
+    if let Some(mtu) = settings.mtu_max {
+        let refused = |why| failed(io::Error::other(why));
+        config.max_udp_payload_size(mtu).map_err(refused)?;
+    }
+    let runtime = quinn::default_runtime().ok_or_else(|| failed(io::Error::other("not within a tokio runtime")))?;
+    quinn::Endpoint::new(config, server, socket, runtime).map_err(failed)
+}
+
+fn open(address: SocketAddr, settings: &Settings) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // A refusal is no failure: the operating system grants what its limits allow.
+    let _ = socket.set_send_buffer_size(settings.socket_buffer_bytes);
+    let _ = socket.set_recv_buffer_size(settings.socket_buffer_bytes);
+    socket.bind(&address.into())?;
+    let socket: std::net::UdpSocket = socket.into();
+    socket.set_nonblocking(true)?;
+    log_buffers(&socket, settings.socket_buffer_bytes);
+    Ok(socket)
+}
+
+fn log_buffers(socket: &std::net::UdpSocket, wanted: usize) {
+    let socket = socket2::SockRef::from(socket);
+    let (send, receive) = (socket.send_buffer_size().unwrap_or(0), socket.recv_buffer_size().unwrap_or(0));
+    // Linux doubles what it grants, for its bookkeeping.
+    if send.min(receive) < wanted {
+        tracing::info!(
+            wanted,
+            send,
+            receive,
+            "the UDP socket's buffers are smaller than wanted: raise net.core.rmem_max and wmem_max for speed"
+        );
+    } else {
+        tracing::debug!(send, receive, "the UDP socket's buffers");
+    }
+}
+
+/// Whether a handshake failed because the peer speaks no protocol that this process does.
+pub(crate) fn no_common_protocol(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        ConnectionError::VersionMismatch => return true,
+        _ => return false,
+    };
+    code == quinn::TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)
+}
