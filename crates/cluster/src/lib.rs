@@ -9,14 +9,20 @@
 //! | [`directory`] | members, global names, tokens: the state machine behind the voters' log |
 //! | [`capability`], [`requirement`] | what hosts can do, what actors ask of them |
 //! | [`host`], [`placement`] | hosts as others see them, and which of them an actor gets |
+//! | [`troupe`] | which member takes a message, when troupes grow and shrink |
+//! | [`lease`] | until when a host may run named actors |
+//! | [`anti_entropy`] | how capabilities and load spread |
 
+pub mod anti_entropy;
 pub mod capability;
 pub mod directory;
 pub mod host;
+pub mod lease;
 pub mod placement;
 pub mod requirement;
 #[cfg(test)]
 mod testing;
+pub mod troupe;
 
 pub use directory::Directory;
 pub use host::{HostView, Liveness, Load};

@@ -31,9 +31,9 @@ enum Expression {
     True(String),
     Compare(String, Compare, Value),
     In(String, Vec<Value>),
-    Not(Box<Expression>),
-    All(Vec<Expression>),
-    Any(Vec<Expression>),
+    Not(Box<Self>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
