@@ -11,11 +11,13 @@
 //! | [`host`], [`placement`] | hosts as others see them, and which of them an actor gets |
 //! | [`troupe`] | which member takes a message, when troupes grow and shrink |
 //! | [`lease`] | until when a host may run named actors |
+//! | [`gossip`] | who seems alive |
 //! | [`anti_entropy`] | how capabilities and load spread |
 
 pub mod anti_entropy;
 pub mod capability;
 pub mod directory;
+pub mod gossip;
 pub mod host;
 pub mod lease;
 pub mod placement;

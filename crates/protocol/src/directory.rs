@@ -103,6 +103,8 @@ pub enum Command {
         dormant: bool,
     },
     /// A lease ran out: the host's names are unplaced, and its generation is one higher.
+    ///
+    /// Only a leader that watched the lease run out proposes it, itself and at once ([`Command::leader_only`]).
     LeaseLost {
         /// Whose.
         node: NodeId,
@@ -137,6 +139,15 @@ impl Command {
             | Self::LeaseLost { .. }
             | Self::HostDead { .. } => 1,
         }
+    }
+}
+
+impl Command {
+    /// Whether the command rests on what the leader has seen since its election. Such a command is never forwarded and
+    /// never proposed again by a later leader: that one may have confirmed the very lease that this one saw run out.
+    #[must_use]
+    pub const fn leader_only(&self) -> bool {
+        matches!(self, Self::LeaseLost { .. } | Self::HostDead { .. })
     }
 }
 

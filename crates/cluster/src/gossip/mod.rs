@@ -1,0 +1,299 @@
+//! Who seems alive: SWIM (Das, Gupta, Motivala, 2002) by `foca`, without I/O and without a clock.
+//!
+//! The driver hands in datagrams and the time, sends what [`Gossip::take_datagrams`] gives it, and calls
+//! [`Gossip::tick`] when [`Gossip::due`] says so. Timers are kept here.
+//!
+//! Who belongs comes from the directory only ([`Gossip::set_members`]); a datagram that names anyone else is dropped and
+//! counted. What comes out is a hint: nothing is freed, moved or evicted because of it.
+//!
+//! `foca` waits a fixed time before it takes a suspect for dead. Where this agent itself was late, everybody else looks
+//! dead to it; so when its timers fire late, the pending verdicts are put off by as much.
+
+use crate::{anti_entropy::Hint, host::Liveness};
+use foca::{Codec, Config, Foca, Identity, Member, NoCustomBroadcast, PostcardCodec, Runtime, State, Timer};
+use odeon_protocol::{Boot, NodeId, Time, control};
+use rand::{SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt, mem,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+/// A datagram of SWIM; one byte less than fits into ours, for [`Datagram`]'s kind.
+const SWIM_BYTES_MAX: usize = 1150;
+/// Timers that fire later than this mean that this agent was held up.
+const LATE: Duration = Duration::from_millis(500);
+/// Suspects counted on in the configuration, which is made before the convention's size is known.
+const HOSTS_EXPECTED: u32 = 10;
+
+const KIND_SWIM: u8 = 0;
+const KIND_HINT: u8 = 1;
+
+/// A gossip datagram between agents: one byte says what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datagram {
+    /// For [`Gossip::received`].
+    Swim(Vec<u8>),
+    /// For [`crate::anti_entropy::Facts::behind`].
+    Hint(Hint),
+}
+
+impl Datagram {
+    /// The bytes to send.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, body) = match self {
+            Self::Swim(body) => (KIND_SWIM, body.clone()),
+            Self::Hint(hint) => (KIND_HINT, control::encode(hint)),
+        };
+        [&[kind], &body[..]].concat()
+    }
+
+    /// What was received; nothing if it is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&KIND_SWIM, body) => Some(Self::Swim(body.to_vec())),
+            (&KIND_HINT, body) => control::decode(body).ok().map(Self::Hint),
+            _ => None,
+        }
+    }
+}
+
+/// Who a host is to gossip. The refutation grows when it hears that others took it for dead; nobody else reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Id {
+    node: NodeId,
+    boot: Boot,
+    refutation: u32,
+}
+
+impl Identity for Id {
+    type Addr = NodeId;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Self { refutation: self.refutation.wrapping_add(1), ..*self })
+    }
+
+    fn addr(&self) -> NodeId {
+        self.node
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        (self.boot, self.refutation) > (adversary.boot, adversary.refutation)
+    }
+}
+
+/// One agent's part in the gossip.
+pub struct Gossip {
+    me: Id,
+    foca: Foca<Id, PostcardCodec, StdRng, NoCustomBroadcast>,
+    members: BTreeMap<NodeId, Boot>,
+    out: Out,
+    timers: BTreeMap<(Time, u64), Timer<Id>>,
+    timer_count: u64,
+    dropped: u64,
+}
+
+impl fmt::Debug for Gossip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gossip").field("me", &self.me).field("members", &self.members).finish_non_exhaustive()
+    }
+}
+
+/// Why a datagram was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GossipError {
+    /// It is no gossip.
+    #[error("a gossip datagram does not decode: {0}")]
+    Decode(String),
+    /// It names a node that is no member.
+    #[error("a gossip datagram names node {0}, which is no member")]
+    Stranger(NodeId),
+}
+
+/// What `foca` wants done, gathered during one call.
+#[derive(Default)]
+struct Out {
+    datagrams: Vec<(NodeId, Vec<u8>)>,
+    timers: Vec<(Timer<Id>, Duration)>,
+}
+
+impl Runtime<Id> for &mut Out {
+    fn notify(&mut self, _: foca::Notification<'_, Id>) {}
+
+    fn send_to(&mut self, to: Id, data: &[u8]) {
+        self.datagrams.push((to.node, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
+        self.timers.push((event, after));
+    }
+}
+
+impl Gossip {
+    /// Knows nobody yet. `seed` is any random number.
+    #[must_use]
+    pub fn new(me: NodeId, boot: Boot, seed: u64) -> Self {
+        let me = Id { node: me, boot, refutation: 0 };
+        Self {
+            me,
+            foca: Foca::new(me, config(), StdRng::seed_from_u64(seed), PostcardCodec),
+            members: BTreeMap::new(),
+            out: Out::default(),
+            timers: BTreeMap::new(),
+            timer_count: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Says who belongs, with their newest boots, ourselves among them or not.
+    pub fn set_members(&mut self, members: impl IntoIterator<Item = (NodeId, Boot)>, now: Time) {
+        let members: BTreeMap<NodeId, Boot> = members.into_iter().filter(|(node, _)| *node != self.me.node).collect();
+        let mut updates: Vec<Member<Id>> = Vec::new();
+        for (&node, &boot) in &members {
+            if self.members.get(&node) != Some(&boot) {
+                updates.push(Member::alive(Id { node, boot, refutation: 0 }));
+            }
+        }
+        let gone = self.foca.iter_membership_state().filter(|member| !members.contains_key(&member.id().node));
+        updates.extend(gone.filter(|member| member.state() != State::Down).map(|member| Member::down(*member.id())));
+        self.members = members;
+        if !updates.is_empty() {
+            // Nothing here can fail but the encoding of an identity, which fits.
+            let _ = self.foca.apply_many(updates.into_iter(), true, &mut self.out);
+        }
+        self.keep_timers(now);
+    }
+
+    /// Takes a datagram.
+    ///
+    /// # Errors
+    /// It was dropped, and why.
+    pub fn received(&mut self, data: &[u8], now: Time) -> Result<(), GossipError> {
+        let taken = self.check(data).and_then(|()| {
+            let handled = self.foca.handle_data(data, &mut self.out);
+            handled.map_err(|error| GossipError::Decode(error.to_string()))
+        });
+        self.dropped += u64::from(taken.is_err());
+        self.keep_timers(now);
+        taken
+    }
+
+    /// Whether a datagram names members only.
+    fn check(&self, mut data: &[u8]) -> Result<(), GossipError> {
+        let decode = |error: &dyn fmt::Display| GossipError::Decode(error.to_string());
+        if data.len() > SWIM_BYTES_MAX {
+            return Err(decode(&"it is too long"));
+        }
+        let header = PostcardCodec.decode_header(&mut data).map_err(|error| decode(&error))?;
+        self.check_node(&header.src)?;
+        let Some((count, mut updates)) = data.split_first_chunk::<2>() else { return Ok(()) };
+        for _ in 0..u16::from_be_bytes(*count) {
+            let member: Member<Id> = PostcardCodec.decode_member(&mut updates).map_err(|error| decode(&error))?;
+            self.check_node(member.id())?;
+        }
+        Ok(())
+    }
+
+    fn check_node(&self, id: &Id) -> Result<(), GossipError> {
+        let known = id.node == self.me.node || self.members.contains_key(&id.node);
+        if known { Ok(()) } else { Err(GossipError::Stranger(id.node)) }
+    }
+
+    /// When [`Gossip::tick`] has to be called; nothing while there is nobody else.
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
+        self.timers.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        let late = self.due().map_or(Duration::ZERO, |due| now.since(due));
+        if late >= LATE {
+            self.put_off_verdicts(now, late);
+        }
+        let later = self.timers.split_off(&(now, u64::MAX));
+        let mut due: Vec<Timer<Id>> = mem::replace(&mut self.timers, later).into_values().collect();
+        // In the order that foca wants where several are due at once.
+        due.sort();
+        for timer in due {
+            // An error says that a timer came too late to matter, which is so after a suspension.
+            let _ = self.foca.handle_timer(timer, &mut self.out);
+        }
+        self.keep_timers(now);
+    }
+
+    fn put_off_verdicts(&mut self, now: Time, late: Duration) {
+        let (verdicts, others) = mem::take(&mut self.timers)
+            .into_iter()
+            .partition(|(_, timer)| matches!(timer, Timer::ChangeSuspectToDown { .. }));
+        self.timers = others;
+        let verdicts: BTreeMap<_, Timer<Id>> = verdicts;
+        for ((at, number), timer) in verdicts {
+            self.timers.insert(((at + late).max(now + Duration::from_secs(1)), number), timer);
+        }
+    }
+
+    fn keep_timers(&mut self, now: Time) {
+        for (timer, after) in mem::take(&mut self.out.timers) {
+            self.timer_count += 1;
+            self.timers.insert((now + after, self.timer_count), timer);
+        }
+    }
+
+    /// What is to be sent: as [`Datagram::Swim`], to whom.
+    pub fn take_datagrams(&mut self) -> Vec<(NodeId, Vec<u8>)> {
+        mem::take(&mut self.out.datagrams)
+    }
+
+    /// Tells the others that this agent goes.
+    pub fn leave(&mut self, now: Time) {
+        let _ = self.foca.leave_cluster(&mut self.out);
+        self.keep_timers(now);
+    }
+
+    /// How everybody seems, this agent itself included.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<NodeId, Liveness> {
+        let seen = self.foca.iter_membership_state().filter(|member| self.members.contains_key(&member.id().node));
+        let state = |member: &Member<Id>| match member.state() {
+            State::Alive => Liveness::Up,
+            State::Suspect => Liveness::Suspect,
+            State::Down => Liveness::Down,
+        };
+        seen.map(|member| (member.id().node, state(member))).chain([(self.me.node, Liveness::Up)]).collect()
+    }
+
+    /// Whether fewer than half of `among` seem up: a sign that this agent is the one cut off.
+    #[must_use]
+    pub fn seems_cut_off(&self, among: &[NodeId]) -> bool {
+        let states = self.states();
+        let up = among.iter().filter(|node| states.get(node) == Some(&Liveness::Up)).count();
+        up * 2 <= among.len() && among.len() > 1
+    }
+
+    /// Datagrams dropped so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+fn config() -> Config {
+    let expected = NonZeroU32::new(HOSTS_EXPECTED).unwrap_or(NonZeroU32::MIN);
+    let mut config = Config::new_lan(expected);
+    config.max_packet_size = NonZeroUsize::new(SWIM_BYTES_MAX).unwrap_or(NonZeroUsize::MIN);
+    config.probe_rtt = Duration::from_millis(300);
+    config.suspect_to_down_after = Duration::from_secs(4);
+    config.remove_down_after = None;
+    if let Some(announce) = &mut config.periodic_announce_to_down_members {
+        announce.frequency = Duration::from_secs(5);
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+use super::*;
+use std::collections::BTreeSet;
+
+/// Agents on a network that delivers after 5 ms, but drops what goes to or from the cut off ones.
+struct World {
+    now: Time,
+    agents: BTreeMap<NodeId, Gossip>,
+    cut_off: BTreeSet<NodeId>,
+    held_up: BTreeSet<NodeId>,
+    flying: BTreeMap<(Time, u64), (NodeId, Vec<u8>)>,
+    sent: u64,
+}
+
+impl World {
+    fn new(count: u64) -> Self {
+        let agents = (1..=count).map(|number| (NodeId(number), Gossip::new(NodeId(number), Boot(1), number))).collect();
+        let mut world = Self {
+            now: Time::from_nanos(1),
+            agents,
+            cut_off: BTreeSet::new(),
+            held_up: BTreeSet::new(),
+            flying: BTreeMap::new(),
+            sent: 0,
+        };
+        world.introduce((1..=count).map(|number| (NodeId(number), Boot(1))).collect());
+        world
+    }
+
+    fn introduce(&mut self, members: Vec<(NodeId, Boot)>) {
+        for agent in self.agents.values_mut() {
+            agent.set_members(members.iter().copied(), self.now);
+        }
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            self.post();
+            let running = |node: &NodeId| !self.held_up.contains(node);
+            let ticks = self.agents.iter().filter(|(node, _)| running(node)).filter_map(|(_, agent)| agent.due());
+            let Some(next) = ticks.chain(self.flying.keys().map(|(at, _)| *at)).min().filter(|at| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let (to, data) = entry.remove();
+                if !self.held_up.contains(&to)
+                    && let Some(agent) = self.agents.get_mut(&to)
+                {
+                    let _ = agent.received(&data, self.now);
+                }
+            }
+            for (_, agent) in self.agents.iter_mut().filter(|(node, _)| !self.held_up.contains(node)) {
+                if agent.due().is_some_and(|due| due <= self.now) {
+                    agent.tick(self.now);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn post(&mut self) {
+        for (from, agent) in &mut self.agents {
+            for (to, data) in agent.take_datagrams() {
+                assert!(data.len() <= SWIM_BYTES_MAX);
+                if !self.cut_off.contains(from) && !self.cut_off.contains(&to) {
+                    self.sent += 1;
+                    self.flying.insert((self.now + Duration::from_millis(5), self.sent), (to, data));
+                }
+            }
+        }
+    }
+
+    fn seen(&self, by: u64, node: u64) -> Liveness {
+        self.agents[&NodeId(by)].states()[&NodeId(node)]
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn all_are_up_and_nothing_is_dropped() {
+    let mut world = World::new(5);
+    world.run(seconds(30));
+    for by in 1..=5 {
+        assert!((1..=5).all(|node| world.seen(by, node) == Liveness::Up));
+        assert_eq!(world.agents[&NodeId(by)].dropped(), 0);
+    }
+}
+
+#[test]
+fn a_silent_host_is_suspected_then_down_and_comes_back() {
+    let mut world = World::new(5);
+    world.run(seconds(5));
+    world.cut_off.insert(NodeId(3));
+    world.run(seconds(20));
+    assert!([1, 2, 4, 5].iter().all(|by| world.seen(*by, 3) == Liveness::Down));
+    assert!(world.agents[&NodeId(3)].seems_cut_off(&(1..=5).map(NodeId).collect::<Vec<_>>()));
+    assert!(!world.agents[&NodeId(1)].seems_cut_off(&(1..=5).map(NodeId).collect::<Vec<_>>()));
+    world.cut_off.clear();
+    world.run(seconds(30));
+    for by in 1..=5 {
+        assert!((1..=5).all(|node| world.seen(by, node) == Liveness::Up), "seen by {by}");
+    }
+}
+
+#[test]
+fn a_member_that_left_is_not_shown_and_a_new_boot_is_up() {
+    let mut world = World::new(3);
+    world.run(seconds(3));
+    world.agents.remove(&NodeId(2));
+    world.introduce(vec![(NodeId(1), Boot(1)), (NodeId(3), Boot(1))]);
+    world.run(seconds(2));
+    assert!(!world.agents[&NodeId(1)].states().contains_key(&NodeId(2)));
+    world.agents.insert(NodeId(2), Gossip::new(NodeId(2), Boot(2), 9));
+    world.introduce(vec![(NodeId(1), Boot(1)), (NodeId(2), Boot(2)), (NodeId(3), Boot(1))]);
+    world.run(seconds(10));
+    assert_eq!((world.seen(1, 2), world.seen(3, 2), world.seen(2, 1)), (Liveness::Up, Liveness::Up, Liveness::Up));
+}
+
+#[test]
+fn a_host_that_was_held_up_does_not_take_the_others_for_dead() {
+    let mut world = World::new(3);
+    world.run(seconds(5));
+    world.held_up.insert(NodeId(1));
+    world.run(seconds(8));
+    world.held_up.clear();
+    // Its first step after waking: all its timers are late, nothing was received yet.
+    let now = world.now;
+    world.agents.get_mut(&NodeId(1)).unwrap().tick(now);
+    assert!([2, 3].iter().all(|node| world.seen(1, *node) != Liveness::Down));
+    world.run(seconds(20));
+    for by in 1..=3 {
+        assert!((1..=3).all(|node| world.seen(by, node) == Liveness::Up), "seen by {by}");
+    }
+}
+
+#[test]
+fn strangers_and_rubbish_are_dropped_and_counted() {
+    let mut world = World::new(2);
+    world.run(seconds(2));
+    let mut stranger = Gossip::new(NodeId(9), Boot(1), 1);
+    stranger.set_members([(NodeId(1), Boot(1))], world.now);
+    stranger.leave(world.now);
+    let mut datagrams = stranger.take_datagrams();
+    let now = world.now;
+    let agent = world.agents.get_mut(&NodeId(1)).unwrap();
+    let (_, data) = datagrams.pop().unwrap();
+    assert_eq!(agent.received(&data, now), Err(GossipError::Stranger(NodeId(9))));
+    assert!(matches!(agent.received(&[0xff; 40], now), Err(GossipError::Decode(_))));
+    assert!(matches!(agent.received(&[0; 2000], now), Err(GossipError::Decode(_))));
+    assert_eq!(agent.dropped(), 3);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let mut world = World::new(4);
+        world.run(seconds(7));
+        (world.sent, world.flying)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn datagrams_are_read_back() {
+    let hint = Hint { node: NodeId(1), boot: Boot(2), version: 3 };
+    for datagram in [Datagram::Swim(vec![1, 2, 3]), Datagram::Hint(hint)] {
+        assert_eq!(Datagram::decode(&datagram.encode()), Some(datagram));
+    }
+    assert_eq!(Datagram::decode(&[]), None);
+    assert_eq!(Datagram::decode(&[7, 1]), None);
+}
