@@ -126,7 +126,7 @@ pub fn data(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// /// What `Counter` takes, as methods of its references.
 /// pub struct CounterCalls(RawRef);
 /// impl CounterCalls { pub fn add(&self, message: Add) -> Call<Counter, Add> { .. } }
-/// impl Calls for CounterCalls { type Actor = Counter; .. }
+/// impl Calls<Counter> for CounterCalls { .. }
 ///
 /// impl Actor for Counter {
 ///     type Args = ();

@@ -34,8 +34,7 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl ::odeon::Calls for #calls {
-            type Actor = #actor;
+        impl ::odeon::Calls<#actor> for #calls {
             fn new(raw: ::odeon::hidden::RawRef) -> Self {
                 Self(raw)
             }
@@ -49,8 +48,8 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
 fn implementation(handler: &Handler, actor: &Type) -> TokenStream {
     let Handler { name, is_async, message, ctx, output, .. } = handler;
     let conditions = handler.conditions();
-    let context = syn::Ident::new("ctx", Span::mixed_site());
-    let parameter = syn::Ident::new("message", Span::mixed_site());
+    let context = syn::Ident::new("ctx", Span::call_site());
+    let parameter = syn::Ident::new("message", Span::call_site());
     let given = syn::Ident::new("message", located(message.span()));
     let (passed, wait) = (passed(*ctx), awaited(*is_async));
     let call = quote_spanned!(located(name.span())=> Self::#name(self, #given, #passed)#wait);
@@ -84,7 +83,7 @@ fn method(handler: &Handler, actor: &Type) -> TokenStream {
         #[doc = ""]
         #[doc = "Awaited, the call asks and answers the reply; `.tell()` only sends."]
         pub fn #name(&self, message: #message) -> ::odeon::Call<#actor, #message> {
-            ::odeon::hidden::call(&self.0, message)
+            self.0.call(message)
         }
     }
 }

@@ -8,9 +8,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ReturnType, Type, parse_quote, spanned::Spanned};
 
-/// A span that reports where the user wrote something, while its names stay the macro's own.
+/// A span that reports where the user wrote something, while its names are those of the macro's other code.
 pub(super) fn located(at: Span) -> Span {
-    Span::mixed_site().located_at(at)
+    Span::call_site().located_at(at)
 }
 
 /// `.await` after a call of an `async fn`.
@@ -36,7 +36,7 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
         let (conditions, message) = (handler.conditions(), &handler.message);
         quote! { #(#conditions)* table.add::<#message>(); }
     });
-    let ctx = syn::Ident::new("ctx", Span::mixed_site());
+    let ctx = syn::Ident::new("ctx", Span::call_site());
     quote! {
         #[automatically_derived]
         impl ::odeon::Actor for #actor {
@@ -98,7 +98,7 @@ fn answers_itself(output: &ReturnType, actor: &Type) -> bool {
 
 fn hook(hook: &Hook) -> TokenStream {
     let Hook { name, is_async, subject, ctx, output } = hook;
-    let context = syn::Ident::new("ctx", Span::mixed_site());
+    let context = syn::Ident::new("ctx", Span::call_site());
     let parameter = subject.as_ref().map(|ty| quote!(subject: #ty,));
     let subject = subject.as_ref().map(|_| quote!(subject,));
     let (passed, wait) = (passed(*ctx), awaited(*is_async));
