@@ -86,6 +86,8 @@ struct Entry {
     renewed: Time,
     /// The loss of this generation was proposed: it is renewed no more.
     lost: bool,
+    /// The death of this boot was proposed.
+    dead: bool,
 }
 
 /// What becomes of a renewal that has arrived.
@@ -123,7 +125,7 @@ impl Leases {
         if renewal.generation < member.generation {
             return Arrived::Answer(Renewed::Lost { generation: member.generation });
         }
-        if renewal.generation > member.generation || entry.lost || self.waiting.len() >= WAITING_MAX {
+        if renewal.generation > member.generation || entry.lost || entry.dead || self.waiting.len() >= WAITING_MAX {
             return Arrived::Dropped;
         }
         self.waiting.push(renewal);
@@ -147,7 +149,7 @@ impl Leases {
         }
         let holds = |renewal: &Renewal| {
             self.entries.get(&renewal.node).is_some_and(|entry| {
-                entry.boot == renewal.boot && entry.generation == renewal.generation && !entry.lost
+                entry.boot == renewal.boot && entry.generation == renewal.generation && !entry.lost && !entry.dead
             })
         };
         round.into_iter().filter(holds).collect()
@@ -155,7 +157,8 @@ impl Leases {
 
     /// What to propose now; from here on a lost generation is renewed no more.
     ///
-    /// Repeated calls repeat the proposals until the directory shows them, as one may have been lost.
+    /// Repeated calls repeat the proposals until the directory shows them, as one may have been lost; a renewal that
+    /// arrives meanwhile does not take them back.
     pub fn expired(&mut self, directory: &Directory, now: Time) -> Vec<Command> {
         let Timing { regrant, dead, .. } = self.timing;
         let mut commands = Vec::new();
@@ -164,13 +167,12 @@ impl Leases {
             let node = member.node;
             let entry = self.entry(node, member.boot, member.generation, now);
             let lapsed = now >= entry.renewed.max(entry.since) + regrant;
-            if lapsed && directory.names_held(node) > 0 {
-                entry.lost = true;
+            entry.lost |= lapsed && directory.names_held(node) > 0;
+            entry.dead |= now >= entry.renewed + dead || (lapsed && member.standing == Standing::Evicted);
+            if entry.lost {
                 commands.push(Command::LeaseLost { node, generation: member.generation });
             }
-            let evicted = member.standing == Standing::Evicted;
-            if now >= entry.renewed + dead || (evicted && lapsed) {
-                entry.lost = true;
+            if entry.dead {
                 commands.push(Command::HostDead { node, boot: member.boot });
             }
         }
@@ -185,7 +187,7 @@ impl Leases {
 
     fn entry(&mut self, node: NodeId, boot: Boot, generation: u64, now: Time) -> &mut Entry {
         // A member first met while the table is young may hold a lease from the leader before.
-        let fresh = Entry { boot, generation, since: now, renewed: now, lost: false };
+        let fresh = Entry { boot, generation, since: now, renewed: now, lost: false, dead: false };
         let entry = self.entries.entry(node).or_insert(fresh);
         if entry.boot != boot {
             *entry = fresh;

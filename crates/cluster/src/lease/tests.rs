@@ -125,6 +125,21 @@ fn a_silent_host_is_given_up() {
 }
 
 #[test]
+fn a_renewal_after_a_proposal_does_not_take_it_back() {
+    let mut directory = two();
+    let mut leases = Leases::new(TIMING, at(0));
+    leases.expired(&directory, at(0));
+    assert_eq!(leases.expired(&directory, at(2_750)), [lost(2, 1)]);
+    assert_eq!(leases.arrived(renewal(2, 1, 1), &directory, at(2_751)), Arrived::Dropped);
+    assert_eq!(leases.expired(&directory, at(2_752)), [lost(2, 1)], "the first proposal may not have arrived");
+    directory.apply(&lost(2, 1));
+    leases.arrived(renewal(1, 1, 1), &directory, at(31_000));
+    assert_eq!(leases.expired(&directory, at(33_000)), [dead(2)]);
+    assert_eq!(leases.arrived(renewal(2, 2, 2), &directory, at(33_001)), Arrived::Dropped);
+    assert_eq!(leases.expired(&directory, at(33_002)), [dead(2)]);
+}
+
+#[test]
 fn an_evicted_host_loses_its_names_when_its_lease_has_run_out() {
     let mut directory = two();
     let mut leases = Leases::new(TIMING, at(0));
