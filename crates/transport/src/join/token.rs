@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn golden_vector() {
-        let text = "odeon1-member-aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq-000000000000feed-abcdefghijklmnopqrstuvwxyzCHECK";
+        let text = "odeon1-member-aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq-000000000000feed-abcdefghijklmnopqrstuvwxyzd66g";
         assert_eq!(sample().to_string(), text);
         let hex: String = sample().stored().0.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "STORED");
+        assert_eq!(hex, "cf5a3dab45100ca51533ab32ed0727bb1fe6c2e1b0b40ab78cb36a0df63abf1b");
     }
 
     #[test]

@@ -115,13 +115,26 @@ impl Control {
     }
 
     async fn exchange(&self, body: Bytes) -> Result<Bytes, RequestError> {
-        let lost = |may_have_run| move |why: io::Error| RequestError::Lost { why: why.to_string(), may_have_run };
-        let (mut send, mut receive) = self.connection.inner().open_bi().await.map_err(|e| lost(false)(e.into()))?;
-        message::write(&mut send, REQUEST, body).await.map_err(lost(false))?;
+        let mut receive = self.ask(REQUEST, body).await.map_err(|why| self.lost(&why, false))?;
+        match message::read(&mut receive, CONTROL_BYTES_MAX).await {
+            Ok(Some((_, answer))) => Ok(answer),
+            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), true)),
+            Err(why) => Err(self.lost(&why, true)),
+        }
+    }
+
+    /// Sends one message on a stream of its own; whatever fails here, the peer has not got it whole.
+    async fn ask(&self, kind: u8, body: Bytes) -> io::Result<quinn::RecvStream> {
+        let (mut send, receive) = self.connection.inner().open_bi().await?;
+        message::write(&mut send, kind, body).await?;
         let _ = send.finish();
-        let answer = message::read(&mut receive, CONTROL_BYTES_MAX).await.map_err(lost(true))?;
-        let (_, answer) = answer.ok_or_else(|| lost(true)(io::ErrorKind::UnexpectedEof.into()))?;
-        Ok(answer)
+        Ok(receive)
+    }
+
+    /// The connection's end says more than the stream's.
+    fn lost(&self, why: &io::Error, may_have_run: bool) -> RequestError {
+        let end = self.connection.inner().close_reason().map(|reason| Closed::from(reason).to_string());
+        RequestError::Lost { why: end.unwrap_or_else(|| why.to_string()), may_have_run }
     }
 
     /// Asks for a stream of answers.
@@ -129,13 +142,10 @@ impl Control {
     /// # Errors
     /// As [`Self::request`].
     pub async fn subscribe(&self, body: Bytes) -> Result<Subscription, RequestError> {
-        let lost = |why: io::Error| RequestError::Lost { why: why.to_string(), may_have_run: false };
         if body.len() > CONTROL_BYTES_MAX {
             return Err(RequestError::TooBig { bytes: body.len() });
         }
-        let (mut send, receive) = self.connection.inner().open_bi().await.map_err(|error| lost(error.into()))?;
-        message::write(&mut send, SUBSCRIBE, body).await.map_err(lost)?;
-        let _ = send.finish();
+        let receive = self.ask(SUBSCRIBE, body).await.map_err(|why| self.lost(&why, false))?;
         Ok(Subscription { receive, _connection: self.connection.clone() })
     }
 

@@ -173,7 +173,7 @@ async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvS
         match stream.read_u8().await? {
             RESUME_STREAM => {
                 let mut bytes = [0; RESUME_BYTES];
-                stream.read_exact(&mut bytes).await.map_err(io::Error::other)?;
+                read_exact(&mut stream, &mut bytes).await?;
                 return Ok((stream, early, Resume::read(&bytes)));
             }
             LANE_STREAM => early.push(stream),
@@ -327,13 +327,20 @@ async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream) -> io::R
 async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream) -> io::Result<()> {
     let mut bytes = [0; ACK_BYTES];
     loop {
-        stream.read_exact(&mut bytes).await.map_err(io::Error::other)?;
+        read_exact(&mut stream, &mut bytes).await?;
         let (lane, mut count) = (usize::from(bytes[0]), &bytes[1..]);
         let outbound = shared.outbound.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
         outbound.lock().acknowledge(count.get_u64_le()).map_err(garbage)?;
         shared.wake_room(lane);
         shared.acks.heard.notify_waiters();
     }
+}
+
+async fn read_exact(stream: &mut quinn::RecvStream, bytes: &mut [u8]) -> io::Result<()> {
+    stream.read_exact(bytes).await.map_err(|error| match error {
+        quinn::ReadExactError::FinishedEarly(_) => garbage("the stream of acknowledgements ended"),
+        quinn::ReadExactError::ReadError(error) => error.into(),
+    })
 }
 
 /// The peer's fault, by its kind.
