@@ -84,7 +84,9 @@ mod tests {
 
     #[test]
     fn the_vectors_of_rfc_4648() {
-        for (bytes, text) in [("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("foobar", "mzxw6ytboi")] {
+        for (bytes, text) in
+            [("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("foobar", "mzxw6ytboi")]
+        {
             assert_eq!(encode(bytes.as_bytes()), text);
         }
         assert_eq!(&decode::<6>("mzxw6ytboi").unwrap(), b"foobar");

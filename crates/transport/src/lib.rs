@@ -11,15 +11,15 @@
 #[cfg(feature = "quic")]
 mod base32;
 pub mod frame_io;
-pub mod memory;
-pub mod socket;
-pub mod unix;
 #[cfg(feature = "quic")]
 pub mod join;
+pub mod memory;
 #[cfg(feature = "quic")]
 pub mod quic;
+pub mod socket;
 #[cfg(feature = "quic")]
 pub mod tls;
+pub mod unix;
 
 /// A future whose type is forgotten.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -116,7 +116,9 @@ pub enum JoinError {
         has: Pin,
     },
     /// No common version of the join protocol.
-    #[error("the agent at {address} speaks another version of the join protocol: run the same Odeon version on both sides")]
+    #[error(
+        "the agent at {address} speaks another version of the join protocol: run the same Odeon version on both sides"
+    )]
     OtherVersion {
         /// Where.
         address: SocketAddr,

@@ -107,11 +107,7 @@ async fn converse(connection: &quinn::Connection, admit: Option<Arc<dyn Admit>>)
     Ok(())
 }
 
-async fn decide(
-    connection: &quinn::Connection,
-    bytes: &[u8],
-    admit: Option<Arc<dyn Admit>>,
-) -> Result<Grant, Refused> {
+async fn decide(connection: &quinn::Connection, bytes: &[u8], admit: Option<Arc<dyn Admit>>) -> Result<Grant, Refused> {
     let request = read_request(bytes)?;
     let binding = binding(connection).ok_or_else(|| Refused::Other("the TLS session has no exporter".into()))?;
     let admit = admit.ok_or_else(|| Refused::Other("this agent admits nobody: ask another".into()))?;

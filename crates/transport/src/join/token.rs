@@ -107,7 +107,8 @@ impl FromStr for JoinToken {
         let [_, role, pin, id, secret] = parts[..] else { return Err(TokenError::Parts { has: parts.len() }) };
         let role = role.parse().map_err(TokenError::Role)?;
         let pin = pin.parse().map_err(TokenError::Pin)?;
-        let id = Some(id).filter(|id| id.len() == ID_CHARACTERS).and_then(|id| id.parse().ok()).ok_or(TokenError::Id)?;
+        let id =
+            Some(id).filter(|id| id.len() == ID_CHARACTERS).and_then(|id| id.parse().ok()).ok_or(TokenError::Id)?;
         base32::check(secret, SECRET_CHARACTERS + CHECK_CHARACTERS).map_err(TokenError::Secret)?;
         let secret = secret[..SECRET_CHARACTERS].to_owned();
         let token = Self { role, pin, id, secret };

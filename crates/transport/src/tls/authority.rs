@@ -131,7 +131,8 @@ fn pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
         for triple in line.chunks(3) {
-            let word = triple.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - triple.len()));
+            let word =
+                triple.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - triple.len()));
             for at in 0..4 {
                 let character = char::from(ALPHABET[(word >> (18 - 6 * at)) as usize & 63]);
                 text.push(if at <= triple.len() { character } else { '=' });

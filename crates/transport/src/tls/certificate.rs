@@ -69,7 +69,8 @@ impl PeerCertificate {
 pub(super) fn authority_convention(certificate: &[u8]) -> Result<ConventionId, TlsError> {
     let malformed = TlsError::malformed("authority's certificate");
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| malformed(&why))?;
-    let convention = uri_of(&parsed).and_then(|uri| uri.strip_prefix(URI_PREFIX)?.strip_suffix("/authority")?.parse().ok());
+    let convention =
+        uri_of(&parsed).and_then(|uri| uri.strip_prefix(URI_PREFIX)?.strip_suffix("/authority")?.parse().ok());
     convention.ok_or_else(|| malformed(&"it names no convention"))
 }
 

@@ -116,7 +116,8 @@ impl Current {
         }
         let store = Arc::new(store(&roots)?);
         let failed = TlsError::failed("preparing TLS");
-        let certified = CertifiedKey::from_der(vec![leaf, newest], key.private(), &provider()).map_err(|why| failed(&why))?;
+        let certified =
+            CertifiedKey::from_der(vec![leaf, newest], key.private(), &provider()).map_err(|why| failed(&why))?;
         let server_verifier = WebPkiServerVerifier::builder_with_provider(store.clone(), provider()).build();
         let client_verifier =
             WebPkiClientVerifier::builder_with_provider(store, provider()).allow_unauthenticated().build();

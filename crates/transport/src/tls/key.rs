@@ -2,7 +2,10 @@
 
 use super::{TlsError, provider};
 use odeon_protocol::NodeId;
-use rcgen::{CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair, PKCS_ED25519, PublicKeyData, SigningKey};
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair, PKCS_ED25519, PublicKeyData,
+    SigningKey,
+};
 use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{fmt, sync::Arc};
 
@@ -63,8 +66,9 @@ impl NodeKey {
     pub fn request(&self) -> Result<Vec<u8>, TlsError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        let request =
-            params.serialize_request(&*self.pair).map_err(|why| TlsError::failed("making a certificate request")(&why))?;
+        let request = params
+            .serialize_request(&*self.pair)
+            .map_err(|why| TlsError::failed("making a certificate request")(&why))?;
         Ok(request.der().to_vec())
     }
 

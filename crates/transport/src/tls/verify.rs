@@ -1,15 +1,20 @@
 //! The verifiers: rustls's own, with a look at the convention first so that a refusal says whose certificate it was.
 
-use super::{Certificate, Identity, PeerCertificate, Pin, TlsError, certificate::authority_convention, identity::store, provider};
+use super::{
+    Certificate, Identity, PeerCertificate, Pin, TlsError, certificate::authority_convention, identity::store, provider,
+};
 use odeon_protocol::NodeId;
 use parking_lot::Mutex;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    client::{verify_server_cert_signed_by_trust_anchor, WebPkiServerVerifier},
+    client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor},
     crypto::verify_tls13_signature,
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{ParsedCertificate, danger::{ClientCertVerified, ClientCertVerifier}},
+    server::{
+        ParsedCertificate,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
 use std::sync::Arc;
 
@@ -48,9 +53,7 @@ impl Judge {
         let convention = self.identity.convention();
         let Ok(peer) = PeerCertificate::read(end_entity) else { return Err(CertificateError::BadEncoding.into()) };
         let error = match self.wants {
-            _ if peer.convention != convention => {
-                TlsError::OtherConvention { has: peer.convention, wants: convention }
-            }
+            _ if peer.convention != convention => TlsError::OtherConvention { has: peer.convention, wants: convention },
             Some(node) if node != peer.node => TlsError::OtherKey { has: peer.node, wants: node },
             _ => return Ok(()),
         };

@@ -4,7 +4,7 @@ use odeon_protocol::{Boot, ConventionId};
 use odeon_transport::{
     join::Admit,
     quic::{Connection, Door, Endpoint, Kind, Peer, Settings},
-    tls::{Authority, Identity, NodeKey},
+    tls::{Authority, Certificate, Identity, NodeKey},
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -104,6 +104,22 @@ pub(crate) fn stranger_config(protocol: &str) -> quinn::ClientConfig {
         .with_no_client_auth();
     tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()))
+}
+
+/// A QUIC server with any certificates and any protocol.
+pub(crate) fn server(chain: Vec<Certificate>, key: &NodeKey, protocol: &[u8]) -> (quinn::Endpoint, SocketAddr) {
+    let mut tls = rustls::ServerConfig::builder_with_provider(odeon_transport::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, private(key))
+        .unwrap();
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let server = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = server.local_addr().unwrap();
+    (server, address)
 }
 
 pub(crate) fn credulous() -> Arc<dyn rustls::client::danger::ServerCertVerifier> {

@@ -1,8 +1,9 @@
 //! Who is let in, who is not, and what each end is told.
 
-use crate::common::{Agent, authority, identity, soon, stranger, stranger_config, until};
-use odeon_protocol::{Boot, ConventionId, NodeId};
+use crate::common::{Agent, authority, identity, server, soon, stranger, stranger_config, until};
+use odeon_protocol::{Boot, ConventionId, NodeId, directory::Role};
 use odeon_transport::{
+    join::{Ask, Credentials, JoinError, JoinToken, join},
     quic::{Code, DialError, Kind},
     tls::NodeKey,
 };
@@ -31,7 +32,8 @@ async fn another_convention_is_refused_by_name() {
     let (ours, theirs) = (authority(0xaaaa), authority(0xbbbb));
     let (a, b) = (Agent::start(&ours), Agent::start(&theirs));
     let error = soon(a.endpoint.dial(b.address, b.node(), Kind::Control)).await.unwrap_err();
-    let wanted = DialError::OtherConvention { address: b.address, has: ConventionId(0xbbbb), wants: ConventionId(0xaaaa) };
+    let wanted =
+        DialError::OtherConvention { address: b.address, has: ConventionId(0xbbbb), wants: ConventionId(0xaaaa) };
     assert_eq!(error, wanted);
     assert!(error.to_string().contains("aaaa") && error.to_string().contains("bbbb"));
 }
@@ -108,11 +110,36 @@ async fn the_doors_refusal_reaches_the_dialler() {
 
 #[tokio::test]
 async fn another_protocol_version_is_said() {
-    let a = Agent::start(&authority(7));
+    let authority = authority(7);
+    let a = Agent::start(&authority);
+    // Dialled by a later version.
     let stranger = stranger();
     let connecting = stranger.connect_with(stranger_config("odeon/2"), a.address, "any.internal").unwrap();
-    let error = soon(connecting).await.unwrap_err().to_string();
-    assert!(error.contains("application protocol"), "{error}");
+    assert!(soon(connecting).await.unwrap_err().to_string().contains("error 120"));
+    // Dialling a later version.
+    let key = NodeKey::create().unwrap();
+    let chain = vec![authority.issue(key.public(), SystemTime::now()).unwrap(), authority.certificate().clone()];
+    let (server, address) = server(chain, &key, b"odeon/2");
+    let serving = tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let _ = incoming.await;
+        }
+    });
+    let error = soon(a.endpoint.dial(address, key.node(), Kind::Control)).await.unwrap_err();
+    assert_eq!(error, DialError::OtherVersion { address });
+    let token = JoinToken::create(Role::Member, authority.pin()).unwrap();
+    let ask = Ask {
+        credentials: Credentials::Token(&token),
+        key: &key,
+        name: "eu-1".into(),
+        address: String::new(),
+        boot: Boot(1),
+        witness: false,
+        details: Vec::new(),
+        within: crate::common::PATIENCE,
+    };
+    assert_eq!(soon(join(address, ask)).await.unwrap_err(), JoinError::OtherVersion { address });
+    serving.abort();
 }
 
 #[tokio::test]

@@ -53,7 +53,11 @@ struct Rogue {
 
 impl Rogue {
     /// Dials, shows its certificate, greets as it should.
-    async fn dial(authority: &odeon_transport::tls::Authority, agent: &mut Agent, protocol: &str) -> (Self, Connection) {
+    async fn dial(
+        authority: &odeon_transport::tls::Authority,
+        agent: &mut Agent,
+        protocol: &str,
+    ) -> (Self, Connection) {
         let key = NodeKey::create().unwrap();
         let leaf = authority.issue(key.public(), SystemTime::now()).unwrap();
         let mut tls = rustls::ClientConfig::builder_with_provider(odeon_transport::tls::provider())

@@ -7,7 +7,9 @@ use odeon_protocol::{
 };
 use odeon_transport::{
     BoxFuture,
-    join::{Admit, Ask, Attempt, Credentials, Grant, JoinError, JoinHost, JoinToken, Joined, Refused, StoredSecret, join},
+    join::{
+        Admit, Ask, Attempt, Credentials, Grant, JoinError, JoinHost, JoinToken, Joined, Refused, StoredSecret, join,
+    },
     quic::{Connection, Kind},
     tls::{Authority, NodeKey, Pin},
 };
@@ -141,7 +143,8 @@ async fn each_bad_token_is_refused_with_its_reason() {
     let setup = setup();
     let unknown = JoinToken::create(Role::Member, setup.authority.pin()).unwrap();
     assert_eq!(setup.try_token(&unknown).await.unwrap_err(), setup.refused(Denied::TokenUnknown(unknown.id)));
-    for denied in [Denied::TokenExpired(TokenId(1)), Denied::TokenUsedUp(TokenId(1)), Denied::TokenUnknown(TokenId(1))] {
+    for denied in [Denied::TokenExpired(TokenId(1)), Denied::TokenUsedUp(TokenId(1)), Denied::TokenUnknown(TokenId(1))]
+    {
         let token = setup.token(Role::Member, Some(denied.clone()));
         assert_eq!(setup.try_token(&token).await.unwrap_err(), setup.refused(denied));
     }
@@ -177,17 +180,7 @@ async fn a_root_alone_does_not_make_an_agent_of_the_convention() {
     let own = authority(0xc0de);
     let key = NodeKey::create().unwrap();
     let chain = vec![own.issue(key.public(), SystemTime::now()).unwrap(), setup.authority.certificate().clone()];
-    let mut tls = rustls::ServerConfig::builder_with_provider(odeon_transport::tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, crate::common::private(&key))
-        .unwrap();
-    tls.alpn_protocols = vec![odeon_transport::join::PROTOCOL.to_vec()];
-    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
-    let server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    let impostor = quinn::Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = impostor.local_addr().unwrap();
+    let (impostor, address) = crate::common::server(chain, &key, odeon_transport::join::PROTOCOL);
     let accepting = tokio::spawn(async move {
         let connection = impostor.accept().await.unwrap().await?;
         connection.accept_bi().await.map(|_| ())

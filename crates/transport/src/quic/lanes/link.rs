@@ -11,7 +11,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -168,7 +168,10 @@ type Early = Vec<quinn::RecvStream>;
 /// The peer's streams may come in any order; those before the resume stream are kept.
 async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvStream, Early, Resume)> {
     let mut early = Vec::new();
-    while early.len() <= LANES {
+    loop {
+        if early.len() > LANES {
+            return Err(garbage("more data streams than there are lanes"));
+        }
         let mut stream = connection.accept_uni().await?;
         match stream.read_u8().await? {
             RESUME_STREAM => {
@@ -180,45 +183,53 @@ async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvS
             kind => return Err(garbage(format!("a data stream of unknown kind {kind}"))),
         }
     }
-    Err(garbage("more data streams than there are lanes"))
 }
 
+/// Takes the peer's lanes, each in a task of its own, until the first of them ends.
 async fn accept_lanes(
     shared: Arc<Shared>,
     connection: quinn::Connection,
     session: u64,
     early: Early,
 ) -> io::Result<()> {
+    let opened = Arc::<[AtomicBool; LANES]>::default();
     let mut readers = JoinSet::new();
-    let mut seen = [false; LANES];
-    let mut early = early.into_iter();
-    for _ in 0..LANES {
-        let stream = match early.next() {
-            Some(stream) => stream,
-            None => {
-                let mut stream = connection.accept_uni().await?;
-                match stream.read_u8().await? {
-                    LANE_STREAM => stream,
-                    kind => return Err(garbage(format!("a data stream of unknown kind {kind}"))),
-                }
-            }
-        };
-        let (lane, first, stream) = lane_head(stream).await?;
-        if std::mem::replace(&mut seen[lane], true) {
-            return Err(garbage(format!("lane {lane} was opened twice")));
-        }
-        readers.spawn(read_lane(shared.clone(), (session, lane, first), stream));
+    for stream in early {
+        readers.spawn(open_lane(shared.clone(), session, opened.clone(), stream));
     }
-    match readers.join_next().await {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => Err(io::Error::other(error)),
-        None => Ok(()),
+    loop {
+        // Accepting takes nothing from a stream, so it may be left off.
+        let stream = tokio::select! {
+            biased;
+            Some(ended) = readers.join_next() => return ended.map_err(io::Error::other)?,
+            stream = connection.accept_uni() => stream?,
+        };
+        if readers.len() == LANES {
+            return Err(garbage("more data streams than there are lanes"));
+        }
+        let (shared, opened) = (shared.clone(), opened.clone());
+        readers.spawn(async move {
+            let mut stream = stream;
+            match stream.read_u8().await? {
+                LANE_STREAM => open_lane(shared, session, opened, stream).await,
+                kind => Err(garbage(format!("a data stream of unknown kind {kind}"))),
+            }
+        });
     }
 }
 
-async fn lane_head(mut stream: quinn::RecvStream) -> io::Result<(usize, u64, quinn::RecvStream)> {
+async fn open_lane(
+    shared: Arc<Shared>,
+    session: u64,
+    opened: Arc<[AtomicBool; LANES]>,
+    mut stream: quinn::RecvStream,
+) -> io::Result<()> {
     let (lane, first) = (usize::from(stream.read_u8().await?), stream.read_u64_le().await?);
-    if lane < LANES { Ok((lane, first, stream)) } else { Err(garbage(format!("there is no lane {lane}"))) }
+    let opened = opened.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
+    if opened.swap(true, Ordering::AcqRel) {
+        return Err(garbage(format!("lane {lane} was opened twice")));
+    }
+    read_lane(shared, (session, lane, first), stream).await
 }
 
 async fn read_lane(
