@@ -55,3 +55,13 @@ impl<E: Into<Error>> HookOutcome for std::result::Result<(), E> {
 pub fn hook(outcome: impl HookOutcome) -> Result {
     outcome.into_result()
 }
+
+/// A message that nobody can send; see `decoys` in the macros.
+#[crate::message(name = "odeon.Nothing")]
+#[derive(Debug)]
+pub enum Nothing {}
+
+/// See [`Nothing`].
+#[crate::message(name = "odeon.NothingElse")]
+#[derive(Debug)]
+pub enum NothingElse {}

@@ -24,7 +24,8 @@ use odeon_protocol::hash::fnv1a;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no message",
-    note = "write `#[message]` on it, or `#[message(reply = T)]` if it is answered"
+    note = "write `#[message]` on it, or `#[message(reply = T)]` if it is answered",
+    note = "a function of an `#[actor]` block that handles no message goes to a plain `impl` block"
 )]
 pub trait Message: Schema + Send + 'static {
     /// What answers it; `()` where nothing does.

@@ -41,8 +41,18 @@ const TAKEN: [&str; 17] = [
 pub(crate) struct Block {
     item: ItemImpl,
     pub(crate) start: Option<Start>,
+    /// There is a `start`, and it is a mistake.
+    pub(crate) start_is_wrong: bool,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) handlers: Vec<Handler>,
+}
+
+/// Where mistakes in what a function returns are reported.
+pub(crate) fn output_span(output: &ReturnType, name: Span) -> Span {
+    match output {
+        ReturnType::Default => name,
+        ReturnType::Type(_, ty) => ty.span(),
+    }
 }
 
 /// `fn start`.
@@ -85,7 +95,7 @@ impl Handler {
 
 impl Block {
     pub(crate) fn read(item: ItemImpl, errors: &mut Errors) -> Self {
-        let mut block = Self { item, start: None, hooks: Vec::new(), handlers: Vec::new() };
+        let mut block = Self { item, start: None, start_is_wrong: false, hooks: Vec::new(), handlers: Vec::new() };
         let items = std::mem::take(&mut block.item.items);
         for item in &items {
             match item {
@@ -130,6 +140,7 @@ impl Block {
         let name = signature.ident.unraw().to_string();
         if name == "start" {
             self.start = read_start(signature, errors);
+            self.start_is_wrong = self.start.is_none();
         } else if let Some((_, subject)) = HOOKS.iter().find(|(hook, _)| *hook == name) {
             self.hooks.extend(read_hook(signature, *subject, errors));
         } else {

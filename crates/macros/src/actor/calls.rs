@@ -1,7 +1,7 @@
 //! Writes what senders see: a `Handler` for each handler, a method for each on references, and the table of them.
 
 use super::{
-    block::{Block, Handler},
+    block::{Block, Handler, output_span},
     life::{awaited, located, passed},
     options::Options,
 };
@@ -18,8 +18,10 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
         format!("What [`{name}`], the actor type `{}`, takes: the methods of its references.", options.name),
         table(block, true),
     );
+    let decoys = decoys(block);
     quote! {
         #(#implementations)*
+        #(#decoys)*
 
         #[doc = #title]
         #[doc = ""]
@@ -51,24 +53,48 @@ fn implementation(handler: &Handler, actor: &Type) -> TokenStream {
     let context = syn::Ident::new("ctx", Span::call_site());
     let parameter = syn::Ident::new("message", Span::call_site());
     let given = syn::Ident::new("message", located(message.span()));
-    let (passed, wait) = (passed(*ctx), awaited(*is_async));
+    let (passed, wait) = (passed(*ctx), awaited(*is_async, name.span()));
     let call = quote_spanned!(located(name.span())=> Self::#name(self, #given, #passed)#wait);
-    let at = if matches!(output, ReturnType::Default) { name.span() } else { output.span() };
-    let outcome = quote_spanned!(located(at)=> ::odeon::IntoOutcome::into_outcome(#call));
+    let outcome = quote_spanned! {located(output_span(output, name.span()))=>
+        ::odeon::IntoOutcome::<<#message as ::odeon::Message>::Reply, _>::into_outcome(#call)
+    };
+    let interface = quote_spanned!(located(message.span())=> ::odeon::Handler<#message>);
+    let handle = quote_spanned! {located(name.span())=>
+        async fn handle(
+            &mut self,
+            #parameter: #message,
+            #context: &mut ::odeon::Context<Self>,
+        ) -> ::odeon::Outcome<<#message as ::odeon::Message>::Reply> {
+            #outcome
+        }
+    };
     quote! {
         #(#conditions)*
         #[automatically_derived]
-        impl ::odeon::Handler<#message> for #actor {
+        impl #interface for #actor {
             #[allow(unused_variables, deprecated, reason = "not every handler needs it")]
-            async fn handle(
-                &mut self,
-                #parameter: #message,
-                #context: &mut ::odeon::Context<Self>,
-            ) -> ::odeon::Outcome<<#message as ::odeon::Message>::Reply> {
-                #outcome
-            }
+            #handle
         }
     }
+}
+
+/// With one handler only, the compiler would take any message for that handler's and say that its type is wrong. Two
+/// handlers of messages that nobody can make let it say what is so: the actor does not handle it.
+fn decoys(block: &Block) -> impl Iterator<Item = TokenStream> {
+    let handled = block.handlers.iter().filter(|handler| handler.conditions().next().is_none()).count();
+    let actor = block.actor();
+    let messages = [quote!(::odeon::hidden::Nothing), quote!(::odeon::hidden::NothingElse)];
+    messages.into_iter().take(2usize.saturating_sub(handled)).map(move |message| {
+        quote! {
+            #[automatically_derived]
+            #[doc(hidden)]
+            impl ::odeon::Handler<#message> for #actor {
+                async fn handle(&mut self, message: #message, _: &mut ::odeon::Context<Self>) -> ::odeon::Outcome<()> {
+                    match message {}
+                }
+            }
+        }
+    })
 }
 
 fn method(handler: &Handler, actor: &Type) -> TokenStream {
@@ -76,16 +102,22 @@ fn method(handler: &Handler, actor: &Type) -> TokenStream {
     let documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
     let text = format!("Sends a `{}`.", text_of(message));
     let text = (!documented).then(|| quote!(#[doc = #text]));
-    let attributes = attributes.iter().map(|attribute| quote!(#attribute));
+    let call = quote_spanned!(located(message.span())=> ::odeon::Call<#actor, #message>);
+    let bound = bound(message);
     quote! {
         #text
         #(#attributes)*
         #[doc = ""]
         #[doc = "Awaited, the call asks and answers the reply; `.tell()` only sends."]
-        pub fn #name(&self, message: #message) -> ::odeon::Call<#actor, #message> {
+        pub fn #name(&self, message: #message) -> #call #bound {
             self.0.call(message)
         }
     }
+}
+
+/// Says once, and at the user's type, that a message is none: equal errors are shown once.
+fn bound(message: &Type) -> TokenStream {
+    quote_spanned!(located(message.span())=> where #message: ::odeon::Message)
 }
 
 /// What the actor takes and replies, in Markdown.

@@ -1,7 +1,7 @@
 //! Writes `impl Actor`: type name, options, arguments from a key, `start`, the hooks, the list of handlers.
 
 use super::{
-    block::{Block, Hook, Start},
+    block::{Block, Hook, output_span},
     options::Options,
 };
 use proc_macro2::{Span, TokenStream};
@@ -14,8 +14,8 @@ pub(super) fn located(at: Span) -> Span {
 }
 
 /// `.await` after a call of an `async fn`.
-pub(super) fn awaited(is_async: bool) -> Option<TokenStream> {
-    is_async.then(|| quote!(.await))
+pub(super) fn awaited(is_async: bool, at: Span) -> Option<TokenStream> {
+    is_async.then(|| quote_spanned!(located(at)=> .await))
 }
 
 /// `, ctx` where the user's function takes it.
@@ -30,11 +30,12 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
     let (actor, calls) = (block.actor(), format_ident!("{}Calls", block.actor_name()));
     let (name, options) = (&options.name, &options.calls);
     let args = block.start.as_ref().and_then(|start| start.args.clone()).unwrap_or_else(|| parse_quote!(()));
-    let start = start(block.start.as_ref(), block.actor(), &args);
+    let start = start(block, &args);
     let hooks = block.hooks.iter().map(hook);
     let handlers = block.handlers.iter().map(|handler| {
         let (conditions, message) = (handler.conditions(), &handler.message);
-        quote! { #(#conditions)* table.add::<#message>(); }
+        let add = quote_spanned!(located(message.span())=> table.add::<#message>(););
+        quote! { #(#conditions)* #add }
     });
     let ctx = syn::Ident::new("ctx", Span::call_site());
     quote! {
@@ -69,23 +70,27 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
     }
 }
 
-fn start(start: Option<&Start>, actor: &Type, args: &Type) -> TokenStream {
-    let Some(start) = start else {
+fn start(block: &Block, args: &Type) -> TokenStream {
+    let actor = block.actor();
+    if block.start_is_wrong {
+        return quote!(::core::unreachable!());
+    }
+    let Some(start) = &block.start else {
         return quote_spanned! {located(actor.span())=>
             ::core::result::Result::Ok(::odeon::hidden::default_as_there_is_no_start_fn::<#actor>())
         };
     };
-    let span = located(start.span);
+    let span = located(output_span(&start.output, start.span));
     let passed_args = start.args.as_ref().map(|_| {
         let args = syn::Ident::new("args", located(args.span()));
         quote!(#args,)
     });
-    let (ctx, wait) = (passed(start.ctx), awaited(start.is_async));
+    let (ctx, wait) = (passed(start.ctx), awaited(start.is_async, start.span));
     let call = quote_spanned!(span=> <#actor>::start(#passed_args #ctx)#wait);
     if answers_itself(&start.output, actor) {
         return quote!(::core::result::Result::Ok(#call));
     }
-    quote_spanned!(located(start.output.span())=> ::odeon::hidden::started(#call))
+    quote_spanned!(located(output_span(&start.output, start.span))=> ::odeon::hidden::started(#call))
 }
 
 /// Whether `start` answers the actor and cannot fail.
@@ -101,10 +106,9 @@ fn hook(hook: &Hook) -> TokenStream {
     let context = syn::Ident::new("ctx", Span::call_site());
     let parameter = subject.as_ref().map(|ty| quote!(subject: #ty,));
     let subject = subject.as_ref().map(|_| quote!(subject,));
-    let (passed, wait) = (passed(*ctx), awaited(*is_async));
+    let (passed, wait) = (passed(*ctx), awaited(*is_async, name.span()));
     let result = quote_spanned!(located(name.span())=> Self::#name(self, #subject #passed)#wait);
-    let at = if matches!(output, ReturnType::Default) { name.span() } else { output.span() };
-    let result = quote_spanned!(located(at)=> ::odeon::hidden::hook(#result));
+    let result = quote_spanned!(located(output_span(output, name.span()))=> ::odeon::hidden::hook(#result));
     quote! {
         #[allow(unused_variables, reason = "not every hook needs it")]
         async fn #name(&mut self, #parameter #context: &mut ::odeon::Context<Self>) -> ::odeon::Result {
