@@ -93,6 +93,8 @@ pub const JOIN_REQUEST_BYTES_MAX: usize = 64 << 10;
 pub const JOIN_ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Handshakes that one agent does at a time.
 pub const HANDSHAKES_MAX: usize = 128;
+/// Joiners, of those, so that slow ones do not keep members out.
+pub const JOINS_MAX: usize = HANDSHAKES_MAX / 4;
 /// Requests of one peer being answered at a time.
 pub const REQUESTS_MAX: usize = 256;
 /// Streams on which one agent sends frames to another; a flow keeps to one of them.

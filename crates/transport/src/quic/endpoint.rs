@@ -3,13 +3,16 @@
 use super::{
     connection::{Closed, Code, Connection, Kind, Peer},
     greeting,
-    settings::{BindError, Settings, bind_socket, no_common_protocol},
+    settings::{BindError, RECEIVE_WINDOW, Settings, bind_socket, no_common_protocol},
 };
 use crate::{
     join::{self, Admit},
     tls::{self, Identity, Judge, PeerCertificate, TlsError},
 };
-use odeon_protocol::{ConventionId, NodeId, PROTOCOL_VERSION, limits::HANDSHAKES_MAX};
+use odeon_protocol::{
+    ConventionId, NodeId, PROTOCOL_VERSION,
+    limits::{HANDSHAKES_MAX, JOINS_MAX},
+};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -47,6 +50,7 @@ struct Shared {
     identity: Arc<Identity>,
     settings: Settings,
     accepting: Mutex<Option<JoinHandle<()>>>,
+    joins: Semaphore,
 }
 
 /// Why a dial failed: what, why, what to do.
@@ -116,9 +120,17 @@ impl Endpoint {
         let protocols = [Kind::PROTOCOLS[0], Kind::PROTOCOLS[1], join::PROTOCOL];
         let crypto = tls::server(&identity, &protocols)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(settings.transport()).max_incoming(4 * HANDSHAKES_MAX);
+        server.transport_config(settings.transport_of_strangers()).max_incoming(4 * HANDSHAKES_MAX);
         let inner = bind_socket(listen, &settings, Some(server))?;
-        Ok(Self { inner, shared: Arc::new(Shared { identity, settings, accepting: Mutex::default() }) })
+        Ok(Self {
+            inner,
+            shared: Arc::new(Shared {
+                identity,
+                settings,
+                accepting: Mutex::default(),
+                joins: Semaphore::new(JOINS_MAX),
+            }),
+        })
     }
 
     /// Where it listens.
@@ -243,6 +255,10 @@ async fn accept_one(endpoint: &Shared, incoming: quinn::Incoming, door: &dyn Doo
     let connecting = incoming.accept().map_err(|error| error.to_string())?;
     let connection = timeout(ACCEPT_WITHIN, connecting).await.map_err(late)?.map_err(|error| error.to_string())?;
     let Some(kind) = kind(&connection) else {
+        let Ok(_permit) = endpoint.joins.try_acquire() else {
+            connection.close(Code::Refused.into(), b"too many hosts join at the same time: try again");
+            return Err("too many hosts join at the same time".into());
+        };
         join::answer(&connection, door.join()).await;
         return Ok(());
     };
@@ -254,8 +270,6 @@ async fn accept_one(endpoint: &Shared, incoming: quinn::Incoming, door: &dyn Doo
         }
         Ok(Err((code, why))) => {
             connection.close(code.into(), why.as_bytes());
-            // Until the peer has heard why.
-            connection.closed().await;
             Err(why)
         }
         Err(_) => {
@@ -311,6 +325,7 @@ async fn greet_back(
     }
     let peer = peer(certificate, greeting.boot, connection.remote_address());
     door.admits(&peer, kind).map_err(|why| (Code::Refused, why))?;
+    connection.set_receive_window(RECEIVE_WINDOW);
     greeting::welcome(send, endpoint.settings.boot).await.map_err(garbage)?;
     Ok(peer)
 }

@@ -1,12 +1,17 @@
 //! The transport's settings and its socket.
 
-use odeon_protocol::Boot;
+use odeon_protocol::{Boot, limits::JOIN_REQUEST_BYTES_MAX};
 use quinn::{AckFrequencyConfig, ConnectionError, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// TLS's alert for "no protocol in common", as a QUIC error code.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// Bytes of one connection that wait to be read, of a member.
+pub(crate) const RECEIVE_WINDOW: VarInt = VarInt::from_u32(32 << 20);
+/// The same of a peer without certificate, who can send no more than a join request.
+const STRANGERS_WINDOW: VarInt = VarInt::from_u32(2 * JOIN_REQUEST_BYTES_MAX as u32);
 
 /// How an endpoint behaves. The defaults suit a data centre.
 #[derive(Clone, Debug)]
@@ -39,7 +44,17 @@ impl Settings {
         }
     }
 
+    /// For connections that this process dials.
     pub(crate) fn transport(&self) -> Arc<TransportConfig> {
+        Arc::new(self.transport_receiving(RECEIVE_WINDOW))
+    }
+
+    /// For connections that it accepts: little room until the peer has shown a certificate.
+    pub(crate) fn transport_of_strangers(&self) -> Arc<TransportConfig> {
+        Arc::new(self.transport_receiving(STRANGERS_WINDOW))
+    }
+
+    fn transport_receiving(&self, window: VarInt) -> TransportConfig {
         let mut acks = AckFrequencyConfig::default();
         // The tail-loss timer includes the peer's delay: 25 ms by default.
         acks.max_ack_delay(Some(Duration::from_millis(5)));
@@ -56,7 +71,8 @@ impl Settings {
             .max_concurrent_bidi_streams(VarInt::from_u32(1024))
             .max_concurrent_uni_streams(VarInt::from_u32(1024))
             .stream_receive_window(VarInt::from_u32(4 << 20))
-            .receive_window(VarInt::from_u32(32 << 20))
+            .receive_window(window)
+            .datagram_receive_buffer_size(Some(256 << 10))
             .send_window(16 << 20)
             // Fewer, fuller packets for many small messages.
             .send_fairness(false)
@@ -64,7 +80,7 @@ impl Settings {
             .mtu_discovery_config(Some(discovery))
             .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()))
             .enable_segmentation_offload(true);
-        Arc::new(transport)
+        transport
     }
 }
 

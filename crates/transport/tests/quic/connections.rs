@@ -4,7 +4,7 @@ use crate::common::{Agent, authority, identity, server, soon, stranger, stranger
 use odeon_protocol::{Boot, ConventionId, NodeId, directory::Role};
 use odeon_transport::{
     join::{Ask, Credentials, JoinError, JoinToken, join},
-    quic::{Code, DialError, Kind},
+    quic::{Code, DialError, Endpoint, Kind, Settings},
     tls::NodeKey,
 };
 use std::time::{Duration, SystemTime};
@@ -145,9 +145,13 @@ async fn another_protocol_version_is_said() {
 #[tokio::test]
 async fn nobody_there_is_unreachable() {
     let authority = authority(7);
-    let a = Agent::start(&authority);
+    let key = NodeKey::create().unwrap();
+    let mut settings = Settings::new(Boot(1));
+    settings.dial_within = Duration::from_millis(200);
+    let own = identity(&authority, &key, SystemTime::now());
+    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), own, settings).unwrap();
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let error = soon(a.endpoint.dial(free.local_addr().unwrap(), NodeId(1), Kind::Control)).await.unwrap_err();
+    let error = soon(endpoint.dial(free.local_addr().unwrap(), NodeId(1), Kind::Control)).await.unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
 }
 

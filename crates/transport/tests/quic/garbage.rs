@@ -250,3 +250,24 @@ async fn an_oversized_or_random_join_request_is_refused() {
     assert!(soon(honest.endpoint.dial(agent.address, agent.node(), Kind::Control)).await.is_err());
     assert!(agent.accepted.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn a_stranger_can_fill_no_memory() {
+    let agent = Agent::start(&authority(7));
+    let stranger = stranger();
+    let connecting = stranger.connect_with(stranger_config("odeon-join/1"), agent.address, "any.internal").unwrap();
+    let connection = soon(connecting).await.unwrap();
+    let mut written = 0;
+    let mut streams = Vec::new();
+    // Streams that nobody reads: together they hold no more than the window.
+    while streams.len() < 64 {
+        let mut stream = soon(connection.open_uni()).await.unwrap();
+        let more = tokio::time::timeout(std::time::Duration::from_millis(100), stream.write(&[0; 64 << 10])).await;
+        streams.push(stream);
+        match more {
+            Ok(bytes) => written += bytes.unwrap(),
+            Err(_) => break,
+        }
+    }
+    assert!(written <= 2 * JOIN_REQUEST_BYTES_MAX, "{written} bytes were taken");
+}

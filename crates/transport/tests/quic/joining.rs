@@ -19,10 +19,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+type Stored = (StoredSecret, Role, Option<Denied>);
+
 /// A directory of tokens and members, as small as can be.
 struct Registry {
     authority: Arc<Authority>,
-    tokens: Mutex<HashMap<TokenId, (StoredSecret, Role, Option<Denied>)>>,
+    tokens: Mutex<HashMap<TokenId, Stored>>,
     members: Mutex<Vec<[u8; 32]>>,
     attempts: Mutex<Vec<Attempt>>,
 }
