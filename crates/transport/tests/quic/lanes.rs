@@ -269,3 +269,20 @@ async fn dropped_lanes_end_their_tasks_and_their_connection() {
     drop(other);
     until("the end of every task", || metrics.num_alive_tasks() <= idle).await;
 }
+
+#[tokio::test]
+async fn closed_endpoints_end_the_tasks_of_attached_lanes() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.num_alive_tasks();
+    let mut pair = Pair::new();
+    pair.connect().await;
+    soon(pair.a.endpoint.close("the agent stops")).await;
+    until("the notice", || pair.at_b.detached.lock().unwrap().len() == 1).await;
+    let why = pair.at_b.detached.lock().unwrap()[0].clone();
+    assert_eq!((why.code, why.by_peer, why.text.as_str()), (Some(Code::Done), true, "the agent stops"));
+    soon(pair.b.endpoint.close("the agent stops")).await;
+    let Pair { a, b, to_a, to_b, .. } = pair;
+    drop((a, b));
+    until("the end of every task", || metrics.num_alive_tasks() == before).await;
+    drop((to_a, to_b));
+}
