@@ -50,10 +50,12 @@ pub enum Reason {
     Cycle = 19,
     /// The actor's `start` answered that there is nothing of that name; the name is free again.
     NotFound = 20,
+    /// The global name is borne by an actor of another type.
+    Taken = 21,
 }
 
 impl Reason {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::NoSuchActor,
         Self::ActorStopped,
         Self::WorkerLost,
@@ -74,6 +76,7 @@ impl Reason {
         Self::Protocol,
         Self::Cycle,
         Self::NotFound,
+        Self::Taken,
     ];
 
     /// The reason with that number on the wire.
@@ -104,6 +107,7 @@ impl fmt::Display for Reason {
             Self::NoHost => "no host fits the requirements",
             Self::NoSuchType => "no host knows this type",
             Self::Protocol => "the frame breaks the protocol",
+            Self::Taken => "the global name is borne by an actor of another type",
             Self::Cycle => "actors ask each other in a circle",
             Self::NotFound => "there is nothing of that name",
         })
@@ -169,6 +173,6 @@ mod tests {
             assert_eq!(Reason::from_wire(reason as u16), Some(reason));
         }
         assert_eq!(Reason::from_wire(0), None);
-        assert_eq!(Reason::from_wire(21), None);
+        assert_eq!(Reason::from_wire(22), None);
     }
 }

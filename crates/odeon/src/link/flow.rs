@@ -285,6 +285,11 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         flow.waiting.into()
     }
 
+    /// How many flows are open.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Messages outstanding in all flows.
     pub(crate) fn outstanding(&self) -> u64 {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()
@@ -300,6 +305,17 @@ impl<K: Clone + Eq + Hash> Sending<K> {
     /// Messages outstanding in one flow.
     pub(crate) fn outstanding_of(&self, key: &K) -> u32 {
         self.ids.get(key).and_then(|id| self.flows.get(id)).map_or(0, Flow::outstanding)
+    }
+
+    /// Registers who waits until a flow that fits has nothing outstanding. False if there is none.
+    pub(crate) fn wait_where(&mut self, fits: impl Fn(&K) -> bool, waker: Option<&Waker>) -> bool {
+        let Some(flow) = self.flows.values_mut().find(|flow| fits(&flow.key)) else { return false };
+        if let Some(waker) = waker
+            && !flow.waiting.iter().any(|waiting| waiting.will_wake(waker))
+        {
+            flow.waiting.push_back(waker.clone());
+        }
+        true
     }
 
     /// Forgets everything: the link is lost. Returns what was outstanding and whom to wake.

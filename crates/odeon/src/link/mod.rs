@@ -1,4 +1,4 @@
-//! Everything of a process that is beyond the process.
+//! Everything of a process that is beyond the process: one link to the host's agent.
 
 pub(crate) mod flow;
 pub(crate) mod handshake;

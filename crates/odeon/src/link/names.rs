@@ -90,7 +90,8 @@ impl Names {
         std::mem::take(&mut entry.waiting)
     }
 
-    fn epoch(&self, name: &str) -> u64 {
+    /// The highest epoch known of a name; 0 if none is.
+    pub(crate) fn epoch(&self, name: &str) -> u64 {
         self.names.get(name).map_or(0, |entry| entry.epoch)
     }
 
