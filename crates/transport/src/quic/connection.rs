@@ -194,7 +194,10 @@ impl Connection {
     /// Closes it at once; the peer is told the code and the text. What is under way may be lost: on a data connection
     /// wait for [`super::Lanes::drained`] first.
     pub fn close(&self, code: Code, text: &str) {
-        self.inner.close(code.into(), text.as_bytes());
+        // Closing once more would overwrite why it ended.
+        if self.is_open() {
+            self.inner.close(code.into(), text.as_bytes());
+        }
     }
 
     /// The round trip time now.
