@@ -2,6 +2,7 @@
 
 pub use crate::{
     key::{KeyProbe, ViaFromKey, WithoutFromKey},
+    reference::RawRef,
     schema::Fingerprint,
 };
 pub use odeon_protocol::hash::fnv1a;

@@ -3,19 +3,38 @@
 // The macros write `::odeon::…`, also here.
 extern crate self as odeon;
 
+mod actor;
 pub mod client;
+mod context;
+mod core;
 mod error;
 #[doc(hidden)]
 pub mod hidden;
 mod json;
 mod key;
 mod link;
+mod local;
 mod message;
+mod outside;
+mod reference;
 mod schema;
+mod sending;
+mod supervision;
+mod system;
 
+pub mod prelude;
+
+pub use actor::{Actor, Calls, Deferred, Forwarded, Handler, HandlerTable, IntoOutcome, Outcome};
+pub use context::{Context, Timer};
+pub use core::ReplyTo;
 pub use error::{AskError, Error, Result, TellError, chain};
 pub use json::Json;
 pub use key::FromKey;
 pub use message::Message;
 pub use odeon_macros::{actor, data, message};
+pub use odeon_protocol::{Address, ExitCause, Reason};
+pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
+pub use sending::{Ask, Call, Tell};
+pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
+pub use system::{Capability, Create, Creation, Stats, System};

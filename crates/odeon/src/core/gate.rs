@@ -1,0 +1,56 @@
+//! What keeps bearers of global names at rest while it is not certain that the names are still theirs.
+//!
+//! - **G-1.** After the deadline no named actor of this system takes a message or goes on with a handler, until a later
+//!   deadline is set.
+
+use super::{cell::AnyCell, clock, scheduler};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// See the module's head.
+pub(crate) struct Gate {
+    /// By `CLOCK_BOOTTIME`, in nanoseconds; [`clock::NEVER`] while there is none.
+    until: AtomicU64,
+    held: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { until: AtomicU64::new(clock::NEVER), held: Mutex::default() }
+    }
+}
+
+impl Gate {
+    /// Whether a named cell must rest now. It is woken when it may go on.
+    pub(crate) fn holds(&self, cell: &Arc<dyn AnyCell>) -> bool {
+        if self.is_open() {
+            return false;
+        }
+        let mut held = self.held.lock();
+        // Once more under the lock: `open_until` lets go of all after it has set the deadline.
+        if self.is_open() {
+            return false;
+        }
+        held.insert(cell.head().serial.0, cell.clone());
+        true
+    }
+
+    /// Whether named actors may act now.
+    pub(crate) fn is_open(&self) -> bool {
+        let until = self.until.load(Ordering::SeqCst);
+        until == clock::NEVER || clock::boot() < until
+    }
+
+    /// Sets the deadline, by `CLOCK_BOOTTIME`; wakes those that were held.
+    pub(crate) fn open_until(&self, until: u64) {
+        self.until.store(until, Ordering::SeqCst);
+        let held = std::mem::take(&mut *self.held.lock());
+        held.values().for_each(scheduler::wake_any);
+    }
+}
