@@ -2,7 +2,9 @@
 
 use odeon_protocol::{
     control::Value,
-    limits::{CAPABILITIES_MAX, CAPABILITY_KEY_BYTES_MAX, CAPABILITY_VALUE_BYTES_MAX, HOST_NAME_BYTES_MAX, WORKERS_MAX},
+    limits::{
+        CAPABILITIES_MAX, CAPABILITY_KEY_BYTES_MAX, CAPABILITY_VALUE_BYTES_MAX, HOST_NAME_BYTES_MAX, WORKERS_MAX,
+    },
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -127,7 +129,9 @@ impl WorkerCommand {
     /// The executable's name, without its folder.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.file_name().map_or_else(|| self.path.display().to_string(), |name| name.to_string_lossy().into_owned())
+        self.path
+            .file_name()
+            .map_or_else(|| self.path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 }
 
@@ -197,7 +201,9 @@ impl Config {
         {
             return Err(ConfigError::HttpToken(http.address));
         }
-        if let Some((role, _)) = self.token_out.iter().find(|(role, _)| !matches!(&**role, "voter" | "member" | "client")) {
+        if let Some((role, _)) =
+            self.token_out.iter().find(|(role, _)| !matches!(&**role, "voter" | "member" | "client"))
+        {
             return Err(ConfigError::Role(role.clone()));
         }
         if self.witness && !self.workers.is_empty() {
@@ -326,7 +332,10 @@ mod tests {
     fn a_worker_command_is_split_like_a_shell_would() {
         let parse = |text| WorkerCommand::parse(text).map(|command| (command.path.display().to_string(), command.args));
         assert_eq!(parse("poll"), Ok(("poll".into(), vec![])));
-        assert_eq!(parse(" './my poll' --a  \"b c\" ''"), Ok(("./my poll".into(), vec!["--a".into(), "b c".into(), String::new()])));
+        assert_eq!(
+            parse(" './my poll' --a  \"b c\" ''"),
+            Ok(("./my poll".into(), vec!["--a".into(), "b c".into(), String::new()]))
+        );
         assert_eq!(parse(r"a\ b c"), Ok(("a b".into(), vec!["c".into()])));
         assert!(parse("").is_err());
         assert!(parse("'open").is_err());

@@ -2,15 +2,29 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`Agent`] | one agent from its start to its end |
 //! | [`config`] | what an agent is told at its start |
 //! | [`convention`] | everything between agents: members, directory, links |
 //! | [`identity`] | the data directory: who this agent is |
 //! | `router` | the data path: frames between processes and other agents |
+//! | `controller` | the control path: processes, actors, global names, troupes |
+//! | `workers` | worker processes: started, admitted, watched |
+//! | `clients`, `http` | the ways in for people and programs |
 //! | `metrics` | what is counted |
 
+mod agent;
+mod clients;
 pub mod config;
+mod controller;
 pub mod convention;
+mod event;
+mod http;
 pub mod identity;
+mod links;
 mod metrics;
 mod queue;
 mod router;
+mod workers;
+
+pub use agent::{Agent, Ended, StartError};
+pub use config::Config;

@@ -46,7 +46,10 @@ fn metric(text: &mut String, kind: &str, name: &str, help: &str, number: &Number
     let suffix = if kind == "counter" { "_total" } else { "" };
     let (help, number) = (help.trim(), number.get());
     // Writing to a String does not fail.
-    let _ = writeln!(text, "# HELP odeon_{name}{suffix} {help}\n# TYPE odeon_{name}{suffix} {kind}\nodeon_{name}{suffix} {number}");
+    let _ = writeln!(
+        text,
+        "# HELP odeon_{name}{suffix} {help}\n# TYPE odeon_{name}{suffix} {kind}\nodeon_{name}{suffix} {number}"
+    );
 }
 
 metrics! {

@@ -57,6 +57,22 @@ pub enum PeerRequest {
         /// Whether it is started again.
         restart: bool,
     },
+    /// The members of a troupe that the asked host keeps. Answered by [`PeerReply::Troupe`].
+    Troupe {
+        /// Which.
+        troupe: Direct,
+        /// Whether every member known to the asking host is busy.
+        grow: bool,
+        /// The members that the asking host used since it asked last.
+        used: Vec<Direct>,
+    },
+    /// Worker processes of the asking host are gone: what was sent to their actors may have run.
+    Lost {
+        /// The asking agent's start.
+        boot: Boot,
+        /// The blocks of serials that are gone.
+        blocks: Vec<u64>,
+    },
 }
 
 /// The answer to a [`PeerRequest`].
@@ -83,8 +99,8 @@ pub enum PeerReply {
         /// Name and reason.
         refused: Vec<(Arc<str>, Refusal)>,
     },
-    /// Actors.
-    Actors(Vec<ActorInfo>),
+    /// Actors, each with its worker.
+    Actors(Vec<(WorkerId, ActorInfo)>),
     /// Workers.
     Workers(Vec<WorkerInfo>),
     /// Actor types.
@@ -97,6 +113,13 @@ pub enum PeerReply {
     Renewed(Renewed),
     /// What the asking agent did not know yet.
     Facts(Vec<u8>),
+    /// A troupe.
+    Troupe {
+        /// Its members.
+        members: Vec<Direct>,
+        /// Whether it may grow.
+        room: bool,
+    },
 }
 
 /// A name to be started on the asked host.

@@ -43,7 +43,13 @@ const UNLIMITED: Duration = Duration::from_secs(3600);
 
 impl Asks {
     /// The ask went there. Returns whom it was asked of before, if it went on from there.
-    pub(crate) fn insert(&mut self, key: Key, (towards, of): (Towards, Direct), remaining_ms: u32, now: Time) -> Option<Direct> {
+    pub(crate) fn insert(
+        &mut self,
+        key: Key,
+        (towards, of): (Towards, Direct),
+        remaining_ms: u32,
+        now: Time,
+    ) -> Option<Direct> {
         let limit = if remaining_ms == 0 { UNLIMITED } else { Duration::from_millis(u64::from(remaining_ms)) };
         let ask = Ask { towards, of, until: now + limit + SLACK };
         let full = self.open.len() >= ASKS_MAX;

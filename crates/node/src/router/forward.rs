@@ -7,7 +7,7 @@
 //! - **R-5 (no disguise).** A frame is taken only from the process or the agent that owns its sender.
 
 use super::{
-    Event, Peers,
+    Peers,
     asks::{Asks, Towards},
     back::{self, BOUNCES_MAX, Why},
     hash::Fast,
@@ -15,10 +15,10 @@ use super::{
     table::{Known, Route, Table},
     troupes::{Pick, Troupes},
 };
-use crate::{metrics::Metrics, queue::Queue};
+use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::BytesMut;
 use odeon_protocol::{
-    Direct, NodeId, Reason, Time, WorkerId,
+    Boot, Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
     frame::{self, Class, Extension, Frame, Header, Kind, flags},
 };
@@ -114,7 +114,9 @@ impl Router {
                     self.metrics.frames_from_peers.add(1);
                     self.forward(Origin::Peer(peer), header, frame);
                 }
-                Ok((header, _)) => warn!(%peer, from = %header.from, kind = ?header.kind, "frame refused: it is not the peer's"),
+                Ok((header, _)) => {
+                    warn!(%peer, from = %header.from, kind = ?header.kind, "frame refused: it is not the peer's")
+                }
                 Err(error) => warn!(%peer, %error, "frame refused"),
             }
         }
@@ -161,12 +163,15 @@ impl Router {
     }
 
     fn message(&mut self, origin: Origin, mut header: Header, mut frame: BytesMut) {
-        if header.has(flags::TROUPE) && self.troupes.is_troupe(header.to) || self.table.route(header.to) == Route::Troupe {
+        if header.has(flags::TROUPE) && self.troupes.is_troupe(header.to)
+            || self.table.route(header.to) == Route::Troupe
+        {
             return self.to_troupe(origin, header.to, frame);
         }
         if header.to.is_none() {
             let Some(name) = name_of(&frame) else {
-                return self.give_back(&frame, &Why::not_run(Reason::NoSuchActor, "the message says neither place nor name"));
+                return self
+                    .give_back(&frame, &Why::not_run(Reason::NoSuchActor, "the message says neither place nor name"));
             };
             let Some(known) = self.table.name(&name).filter(|_| !self.holds.has(&name)) else {
                 return self.hold(&name, frame, false);
@@ -415,7 +420,8 @@ impl Router {
     /// What has waited too long goes back; asks that nobody waits for any more are forgotten.
     pub(super) fn tick(&mut self) {
         for (name, held) in self.holds.expire(self.now) {
-            let text = format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
+            let text =
+                format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
             self.give_back(&held.frame, &Why::not_run(Reason::Unreachable, text));
         }
         for of in self.asks.expire(self.now) {
@@ -519,9 +525,8 @@ impl Router {
         let Some(process) = self.processes.remove(&id) else { return };
         let blocks = self.table.lose(id);
         let me = self.me;
-        let is_lost = |place: Direct| {
-            place.node == me.node && place.boot == me.boot && blocks.contains(&place.serial.block())
-        };
+        let is_lost =
+            |place: Direct| place.node == me.node && place.boot == me.boot && blocks.contains(&place.serial.block());
         self.troupes.lose(is_lost);
         for frame in unsent {
             if let Ok((header, _)) = Header::read(&frame) {
@@ -544,6 +549,7 @@ impl Router {
         }
         self.told.values_mut().for_each(|(_, processes)| processes.retain(|told| *told != id));
         if !blocks.is_empty() {
+            self.events.push(Event::Lost { blocks: blocks.clone() });
             self.control_all(&FromAgent::Lost { node: me.node, boot: me.boot, blocks, reason: Reason::WorkerLost });
         }
     }
@@ -562,6 +568,15 @@ impl Router {
                 }
             }
         }
+    }
+
+    /// Processes of another agent are gone.
+    pub(super) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
+        let is_lost = |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
+        self.troupes.lose(is_lost);
+        let gone: Vec<_> = self.table.names().filter(|(_, known)| is_lost(known.place)).map(|(name, known)| (name.clone(), known.epoch)).collect();
+        gone.iter().for_each(|(name, epoch)| self.unresolved(name, *epoch));
+        self.control_all(&FromAgent::Lost { node, boot, blocks, reason: Reason::WorkerLost });
     }
 
     /// Another agent cannot be reached, or is gone for good: asks there fail.

@@ -11,7 +11,7 @@ mod holds;
 mod table;
 mod troupes;
 
-use crate::{metrics::Metrics, queue::Queue};
+use crate::{event::Event, metrics::Metrics, queue::Queue};
 pub(crate) use back::Why;
 use bytes::{Bytes, BytesMut};
 use forward::Router;
@@ -20,6 +20,7 @@ use odeon_protocol::{
     control::FromAgent,
     frame::{Class, Extension, Header, Kind, write},
 };
+use odeon_protocol::limits::HELD_BYTES;
 use odeon_transport::{
     frame_io::{Outbox, read_frames, write_frames},
     socket::{Reader, Socket},
@@ -41,27 +42,6 @@ pub(crate) trait Peers: Send + Sync + 'static {
     fn send(&self, node: NodeId, frame: Bytes) -> bool;
 }
 
-/// What the router tells the controller.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A process says something to its agent.
-    Control { process: WorkerId, body: Bytes },
-    /// Frames wait for a name. To be answered by [`Handle::resolved`] or [`Handle::missing`].
-    Missed {
-        name: Arc<str>,
-        /// Whether it is to be started if nobody bears it.
-        starts: bool,
-        /// Whether what was known of it turned out wrong.
-        stale: bool,
-    },
-    /// Frames wait for a troupe's members. To be answered by [`Handle::troupe`] or [`Handle::troupe_missing`].
-    TroupeMissed { troupe: Direct },
-    /// Every member of a troupe has something in hand. To be answered by [`Handle::troupe`].
-    TroupeBusy { troupe: Direct },
-    /// A process's link has ended.
-    Closed { process: WorkerId, why: Option<String> },
-}
-
 /// Reaches the router from any thread.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -69,39 +49,54 @@ pub(crate) struct Handle {
     runtime: runtime::Handle,
     events: Arc<Queue<Event>>,
     me: Direct,
+}
+
+/// The router's thread, before there is anything to route.
+pub(crate) struct Thread {
+    runtime: runtime::Handle,
     stop: CancellationToken,
 }
 
-impl Handle {
-    /// Starts the router's thread.
-    pub(crate) fn start(
-        (node, boot): (NodeId, Boot),
-        peers: Arc<dyn Peers>,
-        events: Arc<Queue<Event>>,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let me = Direct { node, boot, serial: Serial(0) };
-        let state = Arc::new(Mutex::new(Router::new(me, peers, events.clone(), metrics)));
+impl Thread {
+    /// Starts it.
+    pub(crate) fn start() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let stop = CancellationToken::new();
-        let handle = Self { state, runtime: runtime.handle().clone(), events, me, stop: stop.clone() };
-        let ticking = handle.clone();
+        let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
+        let stopped = stop.clone();
         thread::Builder::new().name("odeon-router".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = ticking.tick() => {}
-                }
-            });
+            runtime.block_on(stopped.cancelled());
             // Links end with their tasks; their processes see the end of the stream.
             runtime.shutdown_background();
         })?;
-        Ok(handle)
+        Ok(Self { runtime: handle, stop })
     }
 
-    /// Ends the thread and every link.
-    pub(crate) fn stop(&self) {
+    /// Runs a task on the thread.
+    pub(crate) fn runtime(&self) -> &runtime::Handle {
+        &self.runtime
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+impl Handle {
+    /// A router on that thread.
+    pub(crate) fn new(
+        thread: &Thread,
+        (node, boot): (NodeId, Boot),
+        peers: Arc<dyn Peers>,
+        (events, metrics): (Arc<Queue<Event>>, Arc<Metrics>),
+    ) -> Self {
+        let me = Direct { node, boot, serial: Serial(0) };
+        let state = Arc::new(Mutex::new(Router::new(me, peers, events.clone(), metrics)));
+        let handle = Self { state, runtime: thread.runtime.clone(), events, me };
+        let ticking = handle.clone();
+        handle.spawn(async move { ticking.tick().await });
+        handle
     }
 
     /// Runs a task on the router's thread; sockets are to be made there.
@@ -109,15 +104,16 @@ impl Handle {
         self.runtime.spawn(task);
     }
 
-    /// A process was admitted: its frames are taken from now on.
-    pub(crate) fn attach(&self, id: WorkerId, name: &str, socket: Socket, blocks: &[u64]) {
-        let outbox = Outbox::default();
+    /// A process was admitted: its frames are taken after `then` has run, frames for it before.
+    pub(crate) fn attach(&self, id: WorkerId, name: &str, socket: Socket, blocks: &[u64], then: impl FnOnce()) {
+        let outbox = Outbox::new(HELD_BYTES);
         self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
+        then();
         let (state, events) = (self.state.clone(), self.events.clone());
         self.spawn(async move {
             let why = serve(&state, id, socket, &outbox).await;
             let mut router = state.lock();
-            router.now = crate::convention::clock::now();
+            router.now = crate::convention::now();
             router.lost(id, outbox.take_unsent());
             drop(router);
             events.push(Event::Closed { process: id, why });
@@ -152,8 +148,8 @@ impl Handle {
     }
 
     /// A lifecycle signal on the way that messages take.
-    pub(crate) fn signal(&self, to: Direct, name: Option<&str>, body: &[u8], flag: u16) {
-        let header = Header { to, from: self.me, class: Class::Normal, flags: flag, ..Header::new(Kind::Signal) };
+    pub(crate) fn signal(&self, to: Direct, name: Option<&str>, body: &[u8]) {
+        let header = Header { to, from: self.me, class: Class::Normal, ..Header::new(Kind::Signal) };
         let extension = name.map(Extension::To);
         let mut frame = BytesMut::new();
         write(&mut frame, &header, extension.as_slice(), body);
@@ -228,14 +224,32 @@ impl Handle {
         self.with(|router| router.troupe_missing(troupe, why));
     }
 
-    /// What the members of a troupe have in hand, as far as this host sent it.
-    pub(crate) fn troupe_in_hand(&self, troupe: Direct) -> Vec<(Direct, u32)> {
-        self.with(|router| router.troupes.in_hand(troupe))
+    /// The members of a troupe that were used here since this was asked last, or have something in hand.
+    pub(crate) fn troupe_used(&self, troupe: Direct) -> Vec<Direct> {
+        self.with(|router| router.troupes.take_used(troupe))
+    }
+
+    /// The troupes that are used here.
+    pub(crate) fn troupes(&self) -> Vec<Direct> {
+        self.with(|router| router.troupes.known().collect())
+    }
+
+    /// The process that an address of this host belongs to.
+    pub(crate) fn process_of(&self, place: Direct) -> Option<WorkerId> {
+        self.with(|router| match router.table.route(place) {
+            table::Route::Process(process) | table::Route::Stopping(process) => Some(process),
+            _ => None,
+        })
+    }
+
+    /// Processes of another agent are gone.
+    pub(crate) fn blocks_lost(&self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
+        self.with(|router| router.blocks_lost(node, boot, blocks));
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Router) -> T) -> T {
         let mut router = self.state.lock();
-        router.now = crate::convention::clock::now();
+        router.now = crate::convention::now();
         change(&mut router)
     }
 
@@ -264,7 +278,7 @@ async fn read(state: &Mutex<Router>, id: WorkerId, reader: Reader) -> Option<Str
     let (fault, stop) = (Mutex::new(None), Notify::new());
     let reading = read_frames(reader, |frames| {
         let mut router = state.lock();
-        router.now = crate::convention::clock::now();
+        router.now = crate::convention::now();
         if let Err(why) = router.take(id, frames) {
             *fault.lock() = Some(why);
             stop.notify_one();

@@ -28,6 +28,8 @@ struct View {
     /// Whether the keeper may add members.
     room: bool,
     asked: bool,
+    /// The members that took a message since the keeper was told.
+    used: Vec<Direct>,
 }
 
 /// All troupes that were used here.
@@ -81,6 +83,9 @@ impl Troupes {
         if matches!(message.kind, Kind::Tell | Kind::Ask) {
             *self.in_hand.entry(member).or_default() += 1;
         }
+        if !view.used.contains(&member) {
+            view.used.push(member);
+        }
         let wants_more = load > 0 && view.room && !view.asked;
         view.asked |= wants_more;
         Pick::Member { member, wants_more }
@@ -112,10 +117,19 @@ impl Troupes {
         self.in_hand.retain(|member, _| !lost(*member));
     }
 
-    /// All troupes used here, with what their members have in hand.
-    pub(crate) fn in_hand(&self, troupe: Direct) -> Vec<(Direct, u32)> {
-        let members = self.views.get(&troupe).map_or(&[][..], |view| &view.members);
-        members.iter().map(|member| (*member, self.in_hand.get(member).copied().unwrap_or(0))).collect()
+    /// The members that were used since this was asked last, or have something in hand.
+    pub(crate) fn take_used(&mut self, troupe: Direct) -> Vec<Direct> {
+        let Some(view) = self.views.get_mut(&troupe) else { return Vec::new() };
+        let mut used = std::mem::take(&mut view.used);
+        used.extend(view.members.iter().filter(|member| self.in_hand.get(member).is_some_and(|count| *count > 0)));
+        used.sort_unstable();
+        used.dedup();
+        used
+    }
+
+    /// The troupes that are used here.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Direct> {
+        self.views.keys().copied()
     }
 
     fn lessen(&mut self, member: Direct, count: u32) {

@@ -1,0 +1,300 @@
+//! One agent from its start to its end.
+
+use crate::{
+    clients,
+    config::{Config, ConfigError},
+    controller::{Controller, Parts, Seam},
+    convention,
+    event::{Event, Greeting},
+    http,
+    links::Links,
+    metrics::Metrics,
+    queue::Queue,
+    router,
+    workers::{self, Kit, Spawner},
+};
+use odeon_transport::socket::Socket;
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU32},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Why an agent does not start: what, why, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The way into the convention.
+    #[error(transparent)]
+    Convention(#[from] convention::StartError),
+    /// The socket for clients.
+    #[error("the socket for clients: {0}")]
+    Socket(io::Error),
+    /// The HTTP interface.
+    #[error("HTTP on {address}: {why}: give another address with --http, or `--http off`")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        why: io::Error,
+    },
+    /// The system refused something.
+    #[error("starting the agent: {0}")]
+    System(#[from] io::Error),
+}
+
+/// How an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The host has left its convention, or was evicted.
+    NotMember,
+    /// The convention has given this start of the agent up: another may begin.
+    BootOver,
+}
+
+/// A running agent. Dropping it asks it to stop.
+#[derive(Debug)]
+pub struct Agent {
+    handle: Handle,
+    ready: watch::Receiver<bool>,
+    ended: watch::Receiver<Option<Ended>>,
+    stop: CancellationToken,
+    http: Option<SocketAddr>,
+    socket: PathBuf,
+    waits_for: watch::Receiver<Option<String>>,
+}
+
+/// What links of this process to the agent are made of.
+#[derive(Clone)]
+struct Handle {
+    kit: Kit,
+    convention: convention::Handle,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("node", &self.convention.me()).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// Starts an agent. Returns as soon as it serves; [`Agent::ready`] says when it has its place.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        settle_port(&mut config);
+        let thread = router::Thread::start()?;
+        let convention = join(&thread, &config).await?;
+        let (events, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
+        let router = router::Handle::new(
+            &thread,
+            (convention.me(), convention.boot()),
+            Arc::new(Links::new(convention.clone(), thread.runtime().clone())),
+            (events.clone(), metrics.clone()),
+        );
+        let kit = Kit { spawner: Spawner::start()?, router: router.clone(), events: events.clone(), ids: Arc::new(AtomicU32::new(1)) };
+        let stop = CancellationToken::new();
+        let (registered, waits_for) = watch::channel(None);
+        let config = Arc::new(config);
+        let parts = Parts {
+            config: config.clone(),
+            convention: convention.clone(),
+            router: router.clone(),
+            kit: kit.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+            registered,
+        };
+        let controller = Controller::new(parts, events.clone());
+        convention.serve(Arc::new(Seam { events: events.clone(), router }));
+        let handle = Handle { kit, convention };
+        let outside = Outside { config: &config, thread: &thread, handle: &handle, events: &events, metrics: &metrics, stop: &stop };
+        let (socket, http) = match outside.open().await {
+            Ok(open) => open,
+            Err(error) => {
+                stop.cancel();
+                finish(controller, handle.convention, config.socket_path()).await;
+                return Err(error);
+            }
+        };
+        let (over, ended) = watch::channel(None);
+        let ready = watch_ready(&handle.convention, waits_for.clone(), metrics);
+        let (convention, path) = (handle.convention.clone(), socket.clone());
+        tokio::spawn(async move {
+            let how = finish(controller, convention, path).await;
+            drop(thread);
+            // Nobody may wait.
+            let _ = over.send(Some(how));
+        });
+        Ok(Self { handle, ready, ended, stop, http, socket, waits_for })
+    }
+
+    /// Returns once the agent has its place in the convention and its workers are registered; false if it ended before.
+    pub async fn ready(&self) -> bool {
+        let (mut ready, mut ended) = (self.ready.clone(), self.ended.clone());
+        tokio::select! {
+            is = ready.wait_for(|ready| *ready) => is.is_ok(),
+            _ = ended.wait_for(Option::is_some) => false,
+        }
+    }
+
+    /// Stops gracefully: workers first, then names, then the links to other agents.
+    pub async fn stop(&self) -> Ended {
+        self.stop.cancel();
+        self.wait().await
+    }
+
+    /// Waits until the agent has ended, by itself or by [`Agent::stop`].
+    pub async fn wait(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Ended::Stopped)
+    }
+
+    /// A link for a client that lives in this process.
+    #[must_use]
+    pub fn connect(&self) -> Socket {
+        self.handle.connect()
+    }
+
+    /// The convention, for whoever embeds an agent.
+    #[must_use]
+    pub fn convention(&self) -> &convention::Handle {
+        &self.handle.convention
+    }
+
+    /// Where HTTP is served.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// The Unix socket for clients.
+    #[must_use]
+    pub fn socket_path(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What keeps the agent's workers from being registered, if anything does.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        self.waits_for.borrow().clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Handle {
+    fn connect(&self) -> Socket {
+        let (ours, theirs) = Socket::memory();
+        let (kit, id) = (self.kit.clone(), self.kit.next_id());
+        self.kit.router.spawn(async move {
+            if let Err(why) = workers::greet(&kit, id, Greeting::Embedded, ours).await {
+                warn!(process = %id, "link closed: {why}");
+            }
+        });
+        theirs
+    }
+}
+
+/// What this agent opens to the rest of its machine.
+struct Outside<'a> {
+    config: &'a Arc<Config>,
+    thread: &'a router::Thread,
+    handle: &'a Handle,
+    events: &'a Arc<Queue<Event>>,
+    metrics: &'a Arc<Metrics>,
+    stop: &'a CancellationToken,
+}
+
+impl Outside<'_> {
+    async fn open(&self) -> Result<(PathBuf, Option<SocketAddr>), StartError> {
+        let path = self.config.socket_path();
+        let listener = {
+            let _router = self.thread.runtime().enter();
+            clients::listen(&path).map_err(StartError::Socket)?
+        };
+        self.handle.kit.router.spawn(clients::accept(self.handle.kit.clone(), listener));
+        let address = self.config.http.as_ref().map(|bind| bind.address);
+        let fault = |why| StartError::Http { address: address.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()), why };
+        let Some(listener) = http::bind(self.config).await.map_err(fault)? else { return Ok((path, None)) };
+        let bound = listener.local_addr()?;
+        info!(address = %bound, "HTTP");
+        let (config, socket) = (self.config.clone(), self.handle.connect());
+        let (shared, stop) = ((self.events.clone(), self.metrics.clone()), self.stop.clone());
+        tokio::spawn(async move {
+            if let Err(error) = http::serve(&config, listener, socket, shared, stop).await {
+                warn!("HTTP ended: {error}");
+            }
+        });
+        Ok((path, Some(bound)))
+    }
+}
+
+/// Data connections belong to the router's thread.
+async fn join(thread: &router::Thread, config: &Config) -> Result<convention::Handle, StartError> {
+    let config = config.clone();
+    let started = thread.runtime().spawn(async move { convention::start(&config).await });
+    Ok(started.await.map_err(io::Error::other)??)
+}
+
+/// A default port that is taken moves to a free one.
+fn settle_port(config: &mut Config) {
+    let Some(other) = config.listen.fallback() else { return };
+    if let Err(error) = UdpSocket::bind(config.listen.address) {
+        info!(taken = %config.listen.address, %error, "the default port is taken, another one is used");
+        config.listen.address = other;
+    }
+}
+
+/// Runs the controller to its end, then takes the rest down.
+async fn finish(controller: Controller, convention: convention::Handle, socket: PathBuf) -> Ended {
+    let how = controller.run().await;
+    if how.leaves
+        && let Err(error) = convention.leave().await
+    {
+        warn!(%error, "the convention was not told that this host leaves: evict it from another host");
+    }
+    convention.stop().await;
+    // It may be gone already.
+    let _ = std::fs::remove_file(socket);
+    info!("stopped");
+    how.ended
+}
+
+/// Says `ready` once the host has its place and its workers are registered.
+fn watch_ready(
+    convention: &convention::Handle,
+    mut waits_for: watch::Receiver<Option<String>>,
+    metrics: Arc<Metrics>,
+) -> watch::Receiver<bool> {
+    let (sender, ready) = watch::channel(false);
+    let convention = convention.clone();
+    tokio::spawn(async move {
+        convention.ready().await;
+        if waits_for.wait_for(Option::is_none).await.is_err() {
+            return;
+        }
+        metrics.ready.set(1);
+        info!(host = convention.name(), address = %convention.listens_on(), "ready");
+        // Nobody may wait.
+        let _ = sender.send(true);
+        sender.closed().await;
+    });
+    ready
+}

@@ -1,0 +1,112 @@
+//! What becomes of actors: started, stopping, ended, lost with their worker.
+
+use super::{Controller, Record, refusal};
+use odeon_protocol::{
+    Address, Direct, ExitCause, Reason, Serial, WorkerId,
+    control::{OnStop, Signal, encode},
+};
+use std::sync::Arc;
+
+impl Controller {
+    pub(super) fn on_started(&mut self, process: WorkerId, serial: Serial) {
+        let Some(record) = self.record_of(process, serial) else { return };
+        if let Some(name) = record.name.clone() {
+            let epoch = record.epoch;
+            self.name_started(&name, serial, epoch);
+        }
+    }
+
+    pub(super) fn on_stopping(&mut self, process: WorkerId, serial: Serial) {
+        let Some(record) = self.records.get_mut(&serial).filter(|record| record.worker == process) else { return };
+        record.stopping = true;
+        let (name, epoch, troupe) = (record.name.clone(), record.epoch, record.troupe);
+        if let Some(name) = name {
+            self.name_stopping(&name, serial, epoch);
+        }
+        if let Some(troupe) = troupe {
+            self.member_ended(troupe, self.place(serial));
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, process: WorkerId, serial: Serial, cause: ExitCause, not_found: bool) {
+        if self.record_of(process, serial).is_none() {
+            return;
+        }
+        let Some(record) = self.records.remove(&serial) else { return };
+        self.parts.metrics.records.set(self.records.len() as u64);
+        let place = self.place(serial);
+        match record.name.clone() {
+            Some(name) => self.named_ended(&name, serial, record, cause, not_found),
+            None => {
+                if let Some(troupe) = record.troupe {
+                    self.member_ended(troupe, place);
+                }
+                self.release_dedicated(record.worker);
+                self.child_exited(record.parent, record.address(place), cause);
+            }
+        }
+    }
+
+    fn named_ended(
+        &mut self,
+        name: &Arc<str>,
+        serial: Serial,
+        record: Record,
+        cause: ExitCause,
+        not_found: bool,
+    ) {
+        self.release_dedicated(record.worker);
+        self.parts.router.stopped(serial);
+        if let ExitCause::NeverStarted(text) = &cause {
+            let reason = if not_found { Reason::NoSuchActor } else { Reason::StartFailed };
+            self.name_start_failed(name, record.epoch, refusal(reason, format!("{name}: {text}")));
+            return self.child_exited(record.parent, record.address(self.place(serial)), cause);
+        }
+        let failed = matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_));
+        if failed && !self.stopping && self.may_restart(name, record.policy.restart) {
+            return self.name_again(name, &record, false);
+        }
+        let dormant = record.policy.on_stop == OnStop::Dormant || matches!(cause, ExitCause::Drained);
+        self.name_stopped(name, record.epoch, dormant);
+        self.child_exited(record.parent, record.address(self.place(serial)), cause);
+    }
+
+    /// A worker is gone with everything that ran in it; `asked` if it was to stop.
+    pub(super) fn actors_lost(&mut self, process: WorkerId, cause: &ExitCause, asked: bool) {
+        let mut lost: Vec<_> = self.records.extract_if(|_, record| record.worker == process).collect();
+        lost.sort_by_key(|(serial, _)| *serial);
+        self.parts.metrics.records.set(self.records.len() as u64);
+        let gone = |parent: Direct, controller: &Self| {
+            controller.is_here(parent) && controller.parts.router.process_of(parent).is_none()
+        };
+        for (serial, record) in lost {
+            let place = self.place(serial);
+            if !gone(record.parent, self) {
+                self.child_exited(record.parent, record.address(place), cause.clone());
+            }
+            match (&record.name, record.troupe) {
+                (Some(name), _) if record.stopping || (asked && self.stopping) => {
+                    self.name_stopped(&name.clone(), record.epoch, record.policy.on_stop == OnStop::Dormant);
+                }
+                (Some(name), _) => self.name_again(&name.clone(), &record, true),
+                (None, Some(troupe)) => self.member_ended(troupe, place),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Stops or kills whoever has that address. The signal travels like a message: after what was sent before.
+    pub(super) fn end(&mut self, target: &Address, kill: bool) {
+        let body = encode(&if kill { Signal::Kill } else { Signal::Stop });
+        match target {
+            Address::Direct(place) if self.is_troupe_here(*place) => self.end_troupe(*place, kill),
+            Address::Direct(place) => self.parts.router.signal(*place, None, &body),
+            Address::Named { name, .. } => self.parts.router.signal(Direct::NONE, Some(name), &body),
+            Address::Troupe(troupe) => self.end_troupe(*troupe, kill),
+        }
+    }
+
+    fn record_of(&self, process: WorkerId, serial: Serial) -> Option<&Record> {
+        self.records.get(&serial).filter(|record| record.worker == process)
+    }
+}

@@ -1,0 +1,305 @@
+//! The control path of one agent: one loop that owns what is known of processes, actors, global names and troupes.
+//!
+//! ```text
+//! router ────────┐                       ┌──▶ router (table, names, control messages)
+//! units ─────────┼─▶ one queue ─▶ loop ──┼──▶ units (stop, restart)
+//! other agents ──┤                ▲      └──▶ convention (proposals, requests to other agents)
+//! HTTP, admin ───┘                └── continuations: what a proposal or request came to
+//! ```
+//!
+//! - **C-1.** The loop never waits for anything but its queue: what takes long is begun, and goes on as a continuation.
+//! - **C-2.** Whoever asked for something gets exactly one answer.
+//! - **C-3.** A name is claimed before its actor is started, and a claim that came to nothing frees it.
+
+pub(crate) mod admin;
+mod create;
+mod ends;
+mod names;
+mod peers;
+mod processes;
+mod troupes;
+mod types;
+mod watch;
+
+use crate::{
+    agent::Ended,
+    config::Config,
+    convention,
+    event::{Continuation, Event},
+    metrics::Metrics,
+    queue::Queue,
+    router,
+    workers::{self, listeners::Listeners},
+};
+use odeon_cluster::placement::Recent;
+use odeon_protocol::{
+    Address, Direct, NodeId, Reason, Serial, WorkerId,
+    control::{Placed, Policy, Refusal, Spec, ToAgent, WireCodec, decode},
+};
+pub(crate) use peers::Seam;
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch as channel, time};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// How often slow matters are looked after: troupes, facts for other hosts.
+const TICK: Duration = Duration::from_millis(500);
+/// What a request to another agent may take unless its asker says less.
+const CALL_WAIT: Duration = Duration::from_secs(5);
+
+/// Where an actor was placed.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement {
+    pub(crate) placed: Placed,
+    /// Its place now.
+    pub(crate) place: Direct,
+    /// Its name's epoch; 0 without a name.
+    pub(crate) epoch: u64,
+}
+
+/// How the loop ended.
+pub(crate) struct Finish {
+    pub(crate) ended: Ended,
+    /// The host is to leave its convention.
+    pub(crate) leaves: bool,
+}
+
+/// Called once, with what a creation came to.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Placement, Refusal>) + Send>;
+
+/// Everything that outlives the loop or is shared with it.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) convention: convention::Handle,
+    pub(crate) router: router::Handle,
+    pub(crate) kit: workers::Kit,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Asked to stop.
+    pub(crate) stop: CancellationToken,
+    /// Every configured worker is registered, or why not.
+    pub(crate) registered: channel::Sender<Option<String>>,
+}
+
+/// The loop's state; see the module's head.
+pub(crate) struct Controller {
+    parts: Parts,
+    events: Arc<Queue<Event>>,
+    listeners: Listeners,
+    next_block: u64,
+    next_unit: u32,
+    next_request: u64,
+    units: BTreeMap<u32, processes::Unit>,
+    workers: BTreeMap<WorkerId, processes::Worker>,
+    clients: BTreeMap<WorkerId, String>,
+    types: types::Types,
+    records: HashMap<Serial, Record>,
+    names: names::Names,
+    troupes: troupes::Troupes,
+    dedicated: create::Dedicated,
+    /// Children of actors here that live on other hosts, by host.
+    away: HashMap<NodeId, Vec<(Direct, Address)>>,
+    /// Lists of actors that workers were asked for.
+    lists: HashMap<u64, processes::Listing>,
+    recent: Recent,
+    watched: watch::Watched,
+    stopping: bool,
+    /// The host is to leave the convention once everything has stopped.
+    leaving: bool,
+}
+
+/// An actor that this agent knows of: it has a name, a parent elsewhere, or was placed here by request.
+#[derive(Clone, Debug)]
+struct Record {
+    type_name: Arc<str>,
+    args: Vec<u8>,
+    codec: WireCodec,
+    name: Option<Arc<str>>,
+    epoch: u64,
+    parent: Direct,
+    worker: WorkerId,
+    policy: Policy,
+    on: Option<String>,
+    troupe: Option<Direct>,
+    stopping: bool,
+}
+
+impl Record {
+    fn address(&self, place: Direct) -> Address {
+        match &self.name {
+            Some(name) => Address::Named { name: name.clone(), starts: false, hint: place, epoch: self.epoch },
+            None => Address::Direct(place),
+        }
+    }
+}
+
+/// A refusal in one line.
+pub(crate) fn refusal(reason: Reason, text: impl Into<String>) -> Refusal {
+    Refusal { reason, text: text.into() }
+}
+
+impl Controller {
+    pub(crate) fn new(parts: Parts, events: Arc<Queue<Event>>) -> Self {
+        let listeners = Listeners::new(parts.config.worker_listen.clone(), parts.config.worker_host);
+        let watched = watch::Watched::new(&parts.convention);
+        let mut controller = Self {
+            parts,
+            events,
+            listeners,
+            next_block: 1,
+            next_unit: 1,
+            next_request: 1,
+            units: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            types: types::Types::default(),
+            records: HashMap::new(),
+            names: names::Names::default(),
+            troupes: troupes::Troupes::default(),
+            dedicated: create::Dedicated::default(),
+            away: HashMap::new(),
+            lists: HashMap::new(),
+            recent: Recent::default(),
+            watched,
+            stopping: false,
+            leaving: false,
+        };
+        let block = controller.new_block();
+        controller.parts.router.keep(block);
+        controller.troupes.number_from(Serial::first_of(block));
+        for command in controller.parts.config.clone().workers.clone() {
+            controller.start_unit(command, false);
+        }
+        controller.report_registered();
+        controller
+    }
+
+    /// Runs until the agent has stopped.
+    pub(crate) async fn run(mut self) -> Finish {
+        let (events, stop) = (self.events.clone(), self.parts.stop.clone());
+        let mut ticks = time::interval(TICK);
+        let mut watched = self.watched.take_receivers();
+        while !(self.stopping && self.is_at_rest()) {
+            tokio::select! {
+                () = stop.cancelled(), if !self.stopping => self.begin_stop(),
+                batch = events.take() => batch.into_iter().for_each(|event| self.handle(event)),
+                change = watched.next() => self.on_change(change),
+                _ = ticks.tick() => self.on_tick(),
+            }
+        }
+        let ended = match self.watched.over {
+            Some(convention::Over::BootOver) => Ended::BootOver,
+            Some(_) => Ended::NotMember,
+            None if self.leaving => Ended::NotMember,
+            None => Ended::Stopped,
+        };
+        Finish { ended, leaves: self.leaving }
+    }
+
+    /// As [`Controller::create`], for the HTTP interface.
+    pub(crate) fn create_for_http(&mut self, spec: Spec, reply: Reply) {
+        self.create(spec, reply);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Control { process, body } => match decode(&body) {
+                Ok(message) => self.on_message(process, message),
+                Err(error) => {
+                    warn!(%process, %error, "link closed");
+                    self.parts.router.detach(process);
+                }
+            },
+            Event::Missed { name, starts, stale } => self.on_missed(&name, starts, stale),
+            Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
+            Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
+            Event::Closed { process, why } => self.on_closed(process, why.as_deref()),
+            Event::Lost { blocks } => self.on_blocks_lost(blocks),
+            Event::Hello { process, greeting, hello, reply } => {
+                // A process that went away meanwhile needs no answer.
+                let _ = reply.send(self.on_hello(process, greeting, *hello));
+            }
+            Event::Admitted { process } => self.on_admitted(process),
+            Event::UnitStarted { unit, worker, pid } => self.on_unit_started(unit, worker, pid),
+            Event::ProcessEnded { unit, worker, admitted, end } => self.on_process_ended(unit, worker, admitted, end),
+            Event::UnitWaits { unit, why } => self.on_unit_waits(unit, why),
+            Event::UnitEnded { unit } => self.on_unit_ended(unit),
+            Event::Peer { from, request, reply } => self.on_peer_request(from, request, reply),
+            Event::Reachable { node, reachable } => self.on_reachable(node, reachable),
+            Event::Done(Continuation(then)) => then(self),
+        }
+    }
+
+    fn on_message(&mut self, process: WorkerId, message: ToAgent) {
+        match message {
+            ToAgent::Create { request, spec } => {
+                let reply = self.reply_to(process, request);
+                self.create(spec, reply);
+            }
+            ToAgent::Find { request, name } => self.on_find(process, request, &name),
+            ToAgent::Lease { request } => self.on_lease(process, request),
+            ToAgent::Started { serial } => self.on_started(process, serial),
+            ToAgent::Stopping { serial } => self.on_stopping(process, serial),
+            ToAgent::Ended { serial, cause, not_found } => self.on_ended(process, serial, cause, not_found),
+            ToAgent::ChildEnded { parent, child, cause } => self.child_exited(parent, child, cause),
+            ToAgent::End { target, kill } => self.end(&target, kill),
+            ToAgent::Admin { request, json } => self.on_admin(process, request, &json),
+            ToAgent::Capabilities(capabilities) => self.on_capabilities(process, capabilities),
+            ToAgent::Load { actors, waiting } => self.on_load(process, actors, waiting),
+            ToAgent::Listed { request, actors } => self.on_listed(process, request, actors),
+            ToAgent::Listening => self.on_listening(process),
+            ToAgent::Hello(_) | ToAgent::Stopped => {}
+            other => warn!(%process, ?other, "a message that this agent does not know"),
+        }
+    }
+
+    /// Begins something that takes long; `then` goes on with its outcome.
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(&mut Self, T) + Send + 'static,
+    ) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let outcome = work.await;
+            events.push(Event::Done(Continuation(Box::new(move |controller| then(controller, outcome)))));
+        });
+    }
+
+    /// Goes on after a while.
+    fn later(&self, wait: Duration, then: impl FnOnce(&mut Self) + Send + 'static) {
+        self.begin(time::sleep(wait), |controller, ()| then(controller));
+    }
+
+    fn me(&self) -> NodeId {
+        self.parts.convention.me()
+    }
+
+    fn place(&self, serial: Serial) -> Direct {
+        Direct { node: self.me(), boot: self.parts.convention.boot(), serial }
+    }
+
+    fn is_here(&self, place: Direct) -> bool {
+        place.node == self.me() && place.boot == self.parts.convention.boot()
+    }
+
+    fn host_name(&self, node: NodeId) -> String {
+        self.parts.convention.directory(|directory| {
+            directory.member(node).map_or_else(|| format!("node {node}"), |member| member.name.clone())
+        })
+    }
+
+    fn new_block(&mut self) -> u64 {
+        self.next_block += 1;
+        self.next_block - 1
+    }
+
+    fn new_request(&mut self) -> u64 {
+        self.next_request += 1;
+        self.next_request - 1
+    }
+}

@@ -1,0 +1,212 @@
+//! What changes without being asked for: the directory, the lease, other hosts; and what is done at every tick.
+
+use super::Controller;
+use crate::{
+    convention::{self, Lease, Over},
+    router::Why,
+};
+use odeon_cluster::{
+    Liveness, Load,
+    directory::{NameState, Standing},
+};
+use odeon_protocol::{
+    Boot, ExitCause, NodeId, Reason,
+    control::{Signal, encode},
+};
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    thread::available_parallelism,
+    time::Duration,
+};
+use tokio::{sync::watch, time};
+use tracing::{error, info, warn};
+
+/// Changes of the directory are looked through together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// What the controller watches.
+pub(super) struct Watched {
+    receivers: Option<Receivers>,
+    /// A look through the directory is due.
+    dirty: bool,
+    /// The newest boot of each member that is known to be over.
+    dead: BTreeMap<NodeId, Boot>,
+    boots: BTreeMap<NodeId, Boot>,
+    /// Why the convention gave this boot up.
+    pub(super) over: Option<Over>,
+}
+
+/// See [`Receivers::next`].
+pub(super) struct Receivers {
+    directory: watch::Receiver<u64>,
+    lease: watch::Receiver<Lease>,
+    over: watch::Receiver<Option<Over>>,
+    /// The lease whose end was told.
+    ended: Option<Lease>,
+}
+
+/// What has changed.
+pub(super) enum Change {
+    Directory,
+    LeaseEnded,
+    Over(Over),
+}
+
+impl Watched {
+    pub(super) fn new(convention: &convention::Handle) -> Self {
+        let receivers = Receivers {
+            directory: convention.changes(),
+            lease: convention.lease(),
+            over: convention.over(),
+            ended: None,
+        };
+        Self { receivers: Some(receivers), dirty: true, dead: BTreeMap::new(), boots: BTreeMap::new(), over: None }
+    }
+
+    pub(super) fn take_receivers(&mut self) -> Receivers {
+        // Taken once, by the loop.
+        self.receivers.take().expect("the loop runs once")
+    }
+}
+
+impl Receivers {
+    /// The next change; may be dropped and called again at any time.
+    pub(super) async fn next(&mut self) -> Change {
+        loop {
+            let lease = *self.lease.borrow_and_update();
+            let ends = async {
+                if lease.generation == 0 || self.ended == Some(lease) {
+                    return pending().await;
+                }
+                let left = lease.kill_at.since(convention::now());
+                time::sleep(left).await;
+            };
+            tokio::select! {
+                Ok(()) = self.directory.changed() => return Change::Directory,
+                Ok(()) = self.lease.changed() => {}
+                Ok(()) = self.over.changed() => {
+                    if let Some(over) = *self.over.borrow_and_update() {
+                        return Change::Over(over);
+                    }
+                }
+                () = ends => {
+                    self.ended = Some(lease);
+                    return Change::LeaseEnded;
+                }
+                else => return pending().await,
+            }
+        }
+    }
+}
+
+impl Controller {
+    pub(super) fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Directory if self.watched.dirty => {}
+            Change::Directory => {
+                self.watched.dirty = true;
+                self.later(GATHER, Self::look_through);
+            }
+            Change::LeaseEnded => {
+                warn!("the lease was not renewed in time: workers with named actors are ended");
+                self.kill_named();
+            }
+            Change::Over(over) => {
+                let why = match over {
+                    Over::BootOver => "the convention has given this start of the agent up: it was silent for too long",
+                    _ => "this host is no longer a member of its convention",
+                };
+                error!("{why}: the agent stops");
+                self.watched.over = Some(over);
+                self.parts.stop.cancel();
+            }
+        }
+    }
+
+    /// Compares what is known here with this agent's copy of the directory.
+    fn look_through(&mut self) {
+        self.watched.dirty = false;
+        self.look_for_dead_hosts();
+        let known = self.parts.router.names();
+        let stale = self.parts.convention.directory(|directory| {
+            let stale = known.into_iter().filter(|(name, known)| {
+                directory.name(name).is_none_or(|record| record.epoch > known.epoch || record.state == NameState::Unplaced)
+            });
+            stale.collect::<Vec<_>>()
+        });
+        for (name, known) in stale {
+            if !self.is_here(known.place) || self.is_fenced(&name, known.epoch) {
+                self.parts.router.unresolved(&name, known.epoch);
+            }
+        }
+        self.end_fenced();
+    }
+
+    fn is_fenced(&self, name: &str, epoch: u64) -> bool {
+        self.parts.convention.directory(|directory| directory.name(name).is_some_and(|record| record.epoch > epoch))
+    }
+
+    /// Ends actors of this host whose names were granted anew elsewhere.
+    fn end_fenced(&self) {
+        for (serial, record) in &self.records {
+            let Some(name) = &record.name else { continue };
+            let me = self.me();
+            let fenced = self.parts.convention.directory(|directory| {
+                directory.name(name).is_some_and(|newer| newer.epoch > record.epoch && newer.host != me)
+            });
+            if fenced {
+                warn!(name = &**name, "a newer instance lives elsewhere: this one is ended");
+                self.parts.router.signal(self.place(*serial), None, &encode(&Signal::Kill));
+            }
+        }
+    }
+
+    /// Starts of other agents that are over for good.
+    fn look_for_dead_hosts(&mut self) {
+        let me = self.me();
+        let members: Vec<_> = self.parts.convention.directory(|directory| {
+            let others = directory.members().filter(|member| member.node != me);
+            others.map(|member| (member.node, member.boot, member.dead || member.standing != Standing::In)).collect()
+        });
+        for (node, boot, dead) in members {
+            let before = self.watched.boots.insert(node, boot).filter(|before| *before < boot);
+            let over = if dead { Some(boot) } else { before };
+            let Some(over) = over else { continue };
+            if self.watched.dead.get(&node).is_none_or(|known| *known < over) {
+                self.watched.dead.insert(node, over);
+                self.host_dead(node, over);
+            }
+        }
+    }
+
+    fn host_dead(&mut self, node: NodeId, boot: Boot) {
+        let text = format!("host {} is lost", self.host_name(node));
+        info!(%node, %boot, "{text}");
+        self.parts.router.host_dead(node, boot, &Why { reason: Reason::HostLost, text, may_have_run: true });
+        self.members_lost(|member| member.node == node && member.boot <= boot);
+        for (parent, child) in self.away.remove(&node).unwrap_or_default() {
+            self.child_exited(parent, child, ExitCause::HostLost);
+        }
+    }
+
+    pub(super) fn on_reachable(&mut self, node: NodeId, reachable: bool) {
+        info!(host = self.host_name(node), reachable, "link");
+    }
+
+    pub(super) fn on_tick(&mut self) {
+        let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        let load = Load {
+            actors: self.workers.values().map(|worker| worker.actors).sum(),
+            waiting: self.workers.values().map(|worker| worker.waiting).sum(),
+            workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+            cores,
+        };
+        self.parts.convention.set_load(load);
+        let hosts = self.parts.convention.hosts();
+        let up = hosts.iter().filter(|host| host.liveness == Liveness::Up).count();
+        self.parts.metrics.hosts_up.set(up as u64);
+        self.recent.keep_only(&hosts);
+        self.look_after_troupes();
+    }
+}

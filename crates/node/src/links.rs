@@ -1,0 +1,85 @@
+//! Frames towards other agents, as the router hands them over: it never waits.
+//!
+//! Where the convention's queue towards an agent is full, frames gather here and follow in order as it empties. Flows'
+//! windows make that rare; [`HELD_BYTES`] bound it.
+
+use crate::{
+    convention::{self, Unsent},
+    router::Peers,
+};
+use bytes::Bytes;
+use odeon_protocol::{NodeId, limits::HELD_BYTES};
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+use tokio::runtime;
+
+/// See the module's head.
+#[derive(Clone)]
+pub(crate) struct Links {
+    convention: convention::Handle,
+    runtime: runtime::Handle,
+    waiting: Arc<Mutex<HashMap<NodeId, Waiting>>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Links {
+    pub(crate) fn new(convention: convention::Handle, runtime: runtime::Handle) -> Self {
+        Self { convention, runtime, waiting: Arc::default() }
+    }
+
+    /// Sends what gathered, until nothing is left.
+    async fn drain(self, node: NodeId) {
+        loop {
+            let Some(next) = self.waiting.lock().get(&node).and_then(|waiting| waiting.frames.front().cloned()) else { return };
+            self.convention.room(node, &next).await;
+            let mut all = self.waiting.lock();
+            let Some(waiting) = all.get_mut(&node) else { return };
+            while let Some(frame) = waiting.frames.pop_front() {
+                waiting.bytes -= frame.len();
+                if let Err(Unsent::Full(frame)) = self.convention.send(node, frame) {
+                    waiting.bytes += frame.len();
+                    waiting.frames.push_front(frame);
+                    break;
+                }
+            }
+            if waiting.frames.is_empty() {
+                all.remove(&node);
+                return;
+            }
+        }
+    }
+}
+
+impl Peers for Links {
+    fn send(&self, node: NodeId, frame: Bytes) -> bool {
+        let mut all = self.waiting.lock();
+        let waits = all.contains_key(&node);
+        let frame = if waits {
+            frame
+        } else {
+            match self.convention.send(node, frame) {
+                Ok(()) => return true,
+                Err(Unsent::Full(frame)) => frame,
+                Err(_) => return false,
+            }
+        };
+        let waiting = all.entry(node).or_default();
+        if waiting.bytes + frame.len() > HELD_BYTES {
+            return false;
+        }
+        waiting.bytes += frame.len();
+        waiting.frames.push_back(frame);
+        if !waits {
+            self.runtime.spawn(self.clone().drain(node));
+        }
+        true
+    }
+}

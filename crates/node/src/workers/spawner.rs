@@ -1,0 +1,106 @@
+//! Starts processes from one thread that lives as long as the agent.
+//!
+//! The kernel ends a child with the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread has to be the agent's
+//! longest-lived one. The second line is the end of the child's socket.
+
+#![expect(unsafe_code, reason = "pre_exec: between fork and exec only async-signal-safe calls, see below")]
+
+use crate::config::WorkerCommand;
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Signal, getpid, getppid, pidfd_open, PidfdFlags, set_parent_process_death_signal};
+use std::{
+    io::{self, PipeReader},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+use tokio::sync::oneshot;
+
+/// Where a worker finds its agent's socket.
+const SOCKET_FD: i32 = 3;
+
+/// A process that was started.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) child: Child,
+    /// Readable once the process has ended.
+    pub(super) pidfd: OwnedFd,
+    /// Our end of its socket.
+    pub(super) socket: UnixStream,
+    /// What it writes to standard output and standard error.
+    pub(super) output: PipeReader,
+}
+
+struct Job {
+    command: WorkerCommand,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+/// The thread's handle; the thread ends with its last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Spawner {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (jobs, queue) = mpsc::sync_channel::<Job>(1024);
+        thread::Builder::new().name("odeon-spawner".to_owned()).spawn(move || {
+            for job in queue {
+                // Nobody waits any more: the agent is ending, and the process ends with its socket.
+                let _ = job.reply.send(spawn(&job.command));
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Starts a worker's executable.
+    pub(super) async fn spawn(&self, command: &WorkerCommand) -> io::Result<Spawned> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| io::Error::other("the agent is stopping");
+        self.jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
+        answer.await.map_err(gone)?
+    }
+}
+
+fn spawn(worker: &WorkerCommand) -> io::Result<Spawned> {
+    let (socket, theirs) = UnixStream::pair()?;
+    let (output, writer) = io::pipe()?;
+    let parent = getpid();
+    let mut command = Command::new(&worker.path);
+    command
+        .args(&worker.args)
+        .env("ODEON_WORKER", "1")
+        .env_remove("ODEON_TOKEN")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        // Ctrl-C at a terminal is for the agent, which then stops its workers in order.
+        .process_group(0)
+        .fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: SOCKET_FD }])
+        .map_err(io::Error::other)?;
+    let die_with_parent = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have ended before the line above: then nobody would send the signal.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(die_with_parent) };
+    let mut child = command.spawn()?;
+    let pidfd = rustix::process::Pid::from_raw(child.id().cast_signed())
+        .ok_or(io::ErrorKind::NotFound.into())
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from));
+    match pidfd {
+        Ok(pidfd) => Ok(Spawned { child, pidfd, socket, output }),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
