@@ -215,12 +215,18 @@ impl Simulation {
     fn tick(&mut self, node: NodeId) {
         let now = self.now;
         let peers: Vec<NodeId> = self.hosts.keys().copied().filter(|peer| *peer != node).collect();
+        let hears = self.leader.is_some_and(|leader| leader != node) && !self.cut.contains_key(&node);
+        let steps_down = hears && self.random.chance(3);
         let asks = self.random.chance(1).then(|| self.random.one(&peers)).flatten();
         let Some(host) = self.hosts.get_mut(&node) else { return };
         host.tick(now);
         if let Some(peer) = asks {
             let digest = host.facts.digest();
             host.send(peer, Message::Digest(digest));
+        }
+        if steps_down {
+            // Its successor's heartbeat has reached it.
+            host.lead = None;
         }
         if host.lead.is_some() {
             self.lead(node);
@@ -256,12 +262,7 @@ impl Simulation {
             let confirmed = self.leader == Some(node) && self.term == term && self.reaches_majority(node);
             let Some(host) = self.hosts.get_mut(&node) else { continue };
             let Some(lead) = host.lead.as_mut().filter(|lead| lead.term == term) else { continue };
-            let renewals = lead.leases.end_round(confirmed);
-            if self.leader != Some(node) && !self.cut.contains_key(&node) {
-                // It hears of its successor.
-                host.lead = None;
-            }
-            for renewal in renewals {
+            for renewal in lead.leases.end_round(confirmed) {
                 host.send(renewal.node, Message::Renewed(Renewed::Held { number: renewal.number }));
             }
         }
