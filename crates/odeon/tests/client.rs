@@ -5,7 +5,10 @@ mod agent;
 
 use agent::Agent;
 use odeon::client::Admin;
-use odeon_protocol::{Address, Direct, Reason, control::{Spec, WireCodec}};
+use odeon_protocol::{
+    Address, Direct, Reason,
+    control::{Spec, WireCodec},
+};
 use odeon_transport::socket::Socket;
 use std::{path::Path, time::Duration};
 

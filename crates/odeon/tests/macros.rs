@@ -196,8 +196,7 @@ impl Child {
 
 #[tokio::test]
 async fn hooks_run_when_they_should() -> odeon::Result {
-    let system = System::local();
-    system.register::<Diarist>();
+    let system = System::local().register::<Diarist>();
     let diarist = system.named::<Diarist>("pepys");
     diarist.hire(Hire).await?;
     diarist.fire(Fire).await?;

@@ -132,9 +132,7 @@ async fn counted(entry: &ActorRef<Translator>, question: &str, respondents: u64)
 
 #[tokio::test]
 async fn the_poll_counts_forgets_and_remembers() -> odeon::Result {
-    let system = System::local();
-    system.register::<Question>();
-    system.register::<Cast>();
+    let system = System::local().register::<Question>().register::<Cast>();
     let entry = system.create::<Translator>(()).await?;
 
     let error = entry.analytics(analytics("pizza")).await.unwrap_err();

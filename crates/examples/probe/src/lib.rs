@@ -1,1 +1,30 @@
-//! A worker for smoke tests, scenarios and operators.
+//! Actors for smoke tests, scenarios and operators: each does one thing that is worth watching from outside.
+//!
+//! | type | what it is for |
+//! |---|---|
+//! | `probe.echo` | round trips, time, sizes |
+//! | `probe.counter` | state under a global name, and its epoch |
+//! | `probe.crasher` | ends in every way there is |
+//! | `probe.parent` | creates children and is told of their ends |
+//! | `probe.sequence` | notices what is lost, doubled or out of order |
+//! | `probe.relay` | sends at a rate and accounts for every message |
+
+mod counter;
+mod crasher;
+mod echo;
+mod parent;
+mod relay;
+mod sequence;
+
+pub use counter::{Add, Count, Counter, CounterCalls, Get};
+pub use crasher::{Abort, Alive, Crasher, CrasherCalls, Exit, Hang, Living, Panic};
+pub use echo::{Blob, Echo, Echoed, Echoer, EchoerCalls, Measured, Size, Sleep, Slept};
+pub use parent::{Exited, Exits, Parent, ParentCalls, Spawn, StopChild};
+pub use relay::{Relay, RelayCalls, Send, Sent};
+pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls};
+
+/// The worker with all of them.
+#[must_use]
+pub fn worker() -> odeon::Worker {
+    odeon::worker![Echoer, Counter, Crasher, Parent, Sequence, Relay]
+}

@@ -15,7 +15,7 @@ pub(super) fn write(options: &Options, block: &Block) -> TokenStream {
     let implementations = block.handlers.iter().map(|handler| implementation(handler, actor));
     let methods = block.handlers.iter().map(|handler| method(handler, actor));
     let (title, table) = (
-        format!("What [`{name}`], the actor type `{}`, takes: the methods of its references.", options.name),
+        format!("What `{name}`, the actor type `{}`, takes: the methods of its references.", options.name),
         table(block, true),
     );
     let decoys = decoys(block);

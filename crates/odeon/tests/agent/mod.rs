@@ -19,12 +19,12 @@ use std::{
 };
 use tokio::runtime::{Builder, Handle};
 
-pub const NODE: NodeId = NodeId(0xa9);
-pub const BOOT: Boot = Boot(1);
+pub(crate) const NODE: NodeId = NodeId(0xa9);
+pub(crate) const BOOT: Boot = Boot(1);
 const NONE: &[Extension<'_>] = &[];
 
 /// Waits until `condition` holds, and fails after a long time.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it did not come to be: {what}");
@@ -33,7 +33,7 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     state: Arc<Mutex<State>>,
     handle: Handle,
     _stop: Arc<tokio::sync::watch::Sender<()>>,
@@ -48,7 +48,7 @@ struct State {
     said: Vec<(usize, ToAgent)>,
     frames: HashMap<Kind, u64>,
     /// Creates and sends without a name go to this process.
-    pub place_at: Option<usize>,
+    place_at: Option<usize>,
 }
 
 struct Process {
@@ -71,7 +71,7 @@ struct Name {
 }
 
 impl Agent {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (stop, mut stopped) = tokio::sync::watch::channel(());
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.handle().clone();
@@ -84,7 +84,7 @@ impl Agent {
     }
 
     /// A link for another process; its number is that of the call, from 0.
-    pub fn socket(&self) -> Socket {
+    pub(crate) fn socket(&self) -> Socket {
         let (ours, theirs) = Socket::memory();
         let agent = self.clone();
         self.handle.spawn(async move { agent.admit(ours).await });
@@ -137,30 +137,30 @@ impl Agent {
     }
 
     /// How many frames of a kind have been routed.
-    pub fn frames(&self, kind: Kind) -> u64 {
+    pub(crate) fn frames(&self, kind: Kind) -> u64 {
         self.lock().frames.get(&kind).copied().unwrap_or(0)
     }
 
     /// Where the actors that are created go from now on.
-    pub fn place_at(&self, process: usize) {
+    pub(crate) fn place_at(&self, process: usize) {
         self.lock().place_at = Some(process);
     }
 
     /// Whether a process said something that fits.
-    pub fn was_told(&self, fits: impl Fn(usize, &ToAgent) -> bool) -> bool {
+    pub(crate) fn was_told(&self, fits: impl Fn(usize, &ToAgent) -> bool) -> bool {
         self.lock().said.iter().any(|(process, message)| fits(*process, message))
     }
 
-    pub fn say(&self, process: usize, message: &FromAgent) {
+    pub(crate) fn say(&self, process: usize, message: &FromAgent) {
         self.lock().say(process, message);
     }
 
-    pub fn push_raw(&self, process: usize, bytes: &[u8]) {
+    pub(crate) fn push_raw(&self, process: usize, bytes: &[u8]) {
         self.lock().processes[process].outbox.try_push_bytes(Class::Urgent, bytes).unwrap();
     }
 
     /// Breaks the link to a process, as if the agent had ended.
-    pub fn cut(&self, process: usize) {
+    pub(crate) fn cut(&self, process: usize) {
         let mut state = self.lock();
         state.processes[process].outbox.close();
         if let Some(reading) = state.processes[process].reading.take() {
@@ -204,7 +204,9 @@ impl State {
 
     fn owner(&self, place: Direct) -> Option<usize> {
         let block = place.serial.block();
-        self.processes.iter().position(|process| process.alive && (process.block == block || process.placed_block == block))
+        self.processes
+            .iter()
+            .position(|process| process.alive && (process.block == block || process.placed_block == block))
     }
 
     fn push(&mut self, process: usize, bytes: &[u8]) {
@@ -362,7 +364,8 @@ impl State {
             }
             ToAgent::Find { request, name } => {
                 let place = self.names.get(&*name).and_then(|record| record.at);
-                let placed = place.map(|(_, place)| Placed { address: place.into(), created: false, host: "test".into() });
+                let placed =
+                    place.map(|(_, place)| Placed { address: place.into(), created: false, host: "test".into() });
                 self.say(from, &FromAgent::Found { request, result: Ok(placed) });
             }
             ToAgent::Lease { request } => {

@@ -1,0 +1,116 @@
+//! Every actor of the probe does its one thing, on a system in this process, and says it in the JSON that scripts rely on.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use odeon::prelude::*;
+use probe::{
+    Add, Alive, Blob, Counter, Crasher, Echo, Echoer, Exits, Gaps, Get, Next, Panic, Parent, Relay, Send, Sequence,
+    Size, Sleep, Spawn, StopChild,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+fn system() -> System {
+    System::local()
+        .register::<Echoer>()
+        .register::<Counter>()
+        .register::<Crasher>()
+        .register::<Parent>()
+        .register::<Sequence>()
+        .register::<Relay>()
+}
+
+fn as_json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap()
+}
+
+#[tokio::test]
+async fn echo_answers_where_it_is_and_how_much_it_got() -> odeon::Result {
+    let system = system();
+    let echo = system.create::<Echoer>(()).await?;
+    let echoed = echo.echo(Echo { text: "hello".into() }).await?;
+    assert_eq!(as_json(&echoed), json!({"text": "hello", "host": echoed.host, "pid": std::process::id()}));
+    assert!(echo.sleep(Sleep { ms: 20 }).await?.slept_ms >= 20);
+    assert_eq!(as_json(&echo.blob(Blob { bytes: 5 }).await?), json!("xxxxx"));
+    assert_eq!(as_json(&echo.size(Size { data: "x".repeat(70_000) }).await?), json!({"bytes": 70_000}));
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_counter_lives_under_its_key_and_shows_its_epoch() -> odeon::Result {
+    let system = system();
+    let counter = system.named::<Counter>("c1");
+    counter.add(Add { by: 2 }).tell().await?;
+    counter.tell(Add { by: 40 }).await?;
+    let first = counter.get(Get).await?;
+    assert_eq!(first.value, 42);
+    assert!(first.epoch > 0);
+    let expected = json!({
+        "value": 42, "epoch": first.epoch, "host": first.host, "pid": std::process::id(), "version": first.version,
+    });
+    assert_eq!(as_json(&first), expected);
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crasher_panics_with_its_text() -> odeon::Result {
+    let system = system();
+    let crasher = system.create::<Crasher>(()).await?;
+    assert_eq!(as_json(&crasher.alive(Alive).await?), json!({}));
+    let error = crasher.panic(Panic { text: "as told".into() }).await.unwrap_err();
+    assert!(error.may_have_run() && error.to_string().contains("as told"), "{error}");
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_parent_is_told_of_its_childrens_ends() -> odeon::Result {
+    let system = system();
+    let parent = system.create::<Parent>(()).await?;
+    let spawn = |type_name: &str| Spawn { n: 2, type_name: type_name.into(), requires: None };
+    let children = parent.spawn(spawn("probe.crasher")).await?;
+    assert_eq!(children.len(), 2);
+    let error = parent.spawn(spawn("probe.nothing")).await.unwrap_err();
+    assert!(error.to_string().contains("probe.nothing"), "{error}");
+    parent.stop_child(StopChild { address: children[0].clone() }).await?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let exits = loop {
+        let exits = parent.exits(Exits).await?;
+        if !exits.is_empty() {
+            break exits;
+        }
+        assert!(Instant::now() < deadline, "the child's end was not told");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    assert_eq!(as_json(&exits), json!([{"address": children[0], "cause": "stopped"}]));
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_accounts_for_every_message() -> odeon::Result {
+    let system = system();
+    let (relay, sequence) = (system.create::<Relay>(()).await?, system.create::<Sequence>(()).await?);
+    for rate in [None, Some(10_000.0)] {
+        let sent = relay.send(Send { to: sequence.clone(), count: 500, bytes: 10, rate }).await?;
+        assert_eq!((sent.accepted, sent.returned, sent.unsettled, sent.refused), (500, 0, 0, 0));
+    }
+    let gaps = sequence.gaps(Gaps).await?;
+    assert_eq!(as_json(&gaps), json!({"received": 1000, "gaps": 0, "duplicates": 0, "reordered": 0}));
+    sequence.next(Next { n: 7, pad: String::new() }).await?;
+    assert_eq!(sequence.gaps(Gaps).await?.received, 1001, "another sender counts for itself");
+    system.stop().await;
+    Ok(())
+}
+
+#[test]
+fn messages_read_the_json_that_people_write() {
+    let next: Next = serde_json::from_value(json!({"n": 3})).unwrap();
+    assert_eq!((next.n, next.pad.as_str()), (3, ""));
+    let spawn: Spawn = serde_json::from_value(json!({"n": 1, "type": "probe.echo"})).unwrap();
+    assert_eq!((spawn.type_name.as_str(), spawn.requires), ("probe.echo", None));
+    let send: Send = serde_json::from_value(json!({"to": "probe.sequence/s1", "count": 10, "bytes": 64})).unwrap();
+    assert_eq!((send.to.global_name(), send.count, send.rate), (Some("probe.sequence/s1"), 10, None));
+}
