@@ -122,7 +122,10 @@ impl Admin {
         let reading = shared.clone();
         let task = tokio::spawn(async move {
             let end = read_frames(reader, |batch| {
-                batch.into_iter().filter_map(|bytes| Frame::read(bytes.freeze()).ok()).for_each(|frame| reading.take(&frame));
+                batch
+                    .into_iter()
+                    .filter_map(|bytes| Frame::read(bytes.freeze()).ok())
+                    .for_each(|frame| reading.take(&frame));
             });
             reading.lose(&end.await);
         });
@@ -183,7 +186,13 @@ impl Admin {
     ///
     /// # Errors
     /// The failure, with its reason; [`Reason::Deadline`] after `wait`.
-    pub async fn ask_json(&self, target: &Address, message: &str, json: &str, wait: Duration) -> Result<String, Failure> {
+    pub async fn ask_json(
+        &self,
+        target: &Address,
+        message: &str,
+        json: &str,
+        wait: Duration,
+    ) -> Result<String, Failure> {
         let correlation = self.shared.number();
         let header = Header { correlation, ..self.header(Kind::Ask, target, wait) };
         match self.shared.exchange(correlation, frame(header, target, message, json), wait).await? {
@@ -197,7 +206,13 @@ impl Admin {
     ///
     /// # Errors
     /// It came back, with the reason.
-    pub async fn tell_json(&self, target: &Address, message: &str, json: &str, wait: Duration) -> Result<bool, Failure> {
+    pub async fn tell_json(
+        &self,
+        target: &Address,
+        message: &str,
+        json: &str,
+        wait: Duration,
+    ) -> Result<bool, Failure> {
         let number = self.shared.number();
         let mut header = Header { flow: number as u32, ..self.header(Kind::Tell, target, Duration::ZERO) };
         header.flags |= flags::OPENS | flags::REPORT;
@@ -253,7 +268,8 @@ impl Shared {
     }
 
     fn gone(&self) -> Failure {
-        let unknown = || Failure { reason: Reason::Unreachable, text: "the agent went away".into(), may_have_run: false };
+        let unknown =
+            || Failure { reason: Reason::Unreachable, text: "the agent went away".into(), may_have_run: false };
         self.waiting.lock().lost.clone().unwrap_or_else(unknown)
     }
 
@@ -343,10 +359,17 @@ impl Drop for Forget<'_> {
 }
 
 fn odd() -> Failure {
-    Failure { reason: Reason::Protocol, text: "the agent's answer is of another kind than the request".into(), may_have_run: true }
+    Failure {
+        reason: Reason::Protocol,
+        text: "the agent's answer is of another kind than the request".into(),
+        may_have_run: true,
+    }
 }
 
 fn no_agent(path: &Path, error: &io::Error) -> Failure {
-    let text = format!("no agent listens at {}: {error}: start one with `odeon agent`, or name its socket with ODEON_AGENT", path.display());
+    let text = format!(
+        "no agent listens at {}: {error}: start one with `odeon agent`, or name its socket with ODEON_AGENT",
+        path.display()
+    );
     Failure { reason: Reason::Unreachable, text, may_have_run: false }
 }

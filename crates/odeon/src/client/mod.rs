@@ -1,6 +1,7 @@
 //! Programs that talk to actors and host none.
 
 mod admin;
+mod connect;
 
 use std::{env, path::PathBuf};
 

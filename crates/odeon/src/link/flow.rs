@@ -297,8 +297,10 @@ impl<K: Clone + Eq + Hash> Sending<K> {
 
     /// Forgets the flows that fit: their receivers are gone. Returns what was outstanding and whom to wake.
     pub(crate) fn lose_where(&mut self, fits: impl Fn(&K, Route) -> bool) -> (u64, Vec<Waker>) {
-        let gone: Vec<_> = self.flows.iter().filter(|(_, flow)| fits(&flow.key, flow.route)).map(|(id, _)| *id).collect();
-        let outstanding = gone.iter().filter_map(|id| self.flows.get(id)).map(|flow| u64::from(flow.outstanding())).sum();
+        let gone: Vec<_> =
+            self.flows.iter().filter(|(_, flow)| fits(&flow.key, flow.route)).map(|(id, _)| *id).collect();
+        let outstanding =
+            gone.iter().filter_map(|id| self.flows.get(id)).map(|flow| u64::from(flow.outstanding())).sum();
         (outstanding, gone.into_iter().flat_map(|id| self.forget(id)).collect())
     }
 
@@ -424,8 +426,8 @@ pub(crate) struct FlowKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use odeon_protocol::id::{Boot, NodeId};
+    use proptest::prelude::*;
     use std::{
         sync::atomic::{AtomicUsize, Ordering},
         task::Wake,

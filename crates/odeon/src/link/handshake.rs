@@ -51,18 +51,23 @@ pub(crate) async fn handshake(socket: &mut Socket, hello: Hello) -> Result<Admit
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(Error::new(Reason::Unreachable, format!("the agent does not greet: {error}"))),
         Err(_) => {
-            let text = format!("the agent does not answer within {HELLO_WAIT:?}: is it an Odeon agent, is it overloaded?");
+            let text =
+                format!("the agent does not answer within {HELLO_WAIT:?}: is it an Odeon agent, is it overloaded?");
             return Err(Error::new(Reason::Unreachable, text));
         }
     };
     let wrong = |text: String| Error::new(Reason::Protocol, format!("the agent's greeting: {text}"));
     let frame = Frame::read(bytes.freeze()).map_err(|error| wrong(error.to_string()))?;
     match control::decode::<FromAgent>(&frame.body()).map_err(|error| wrong(error.to_string()))? {
-        FromAgent::Welcome(welcome) if welcome.listeners.len() == listeners.len() => Ok(Admitted { welcome, listeners }),
+        FromAgent::Welcome(welcome) if welcome.listeners.len() == listeners.len() => {
+            Ok(Admitted { welcome, listeners })
+        }
         FromAgent::Welcome(welcome) => {
             Err(wrong(format!("{} listeners named, {} passed", welcome.listeners.len(), listeners.len())))
         }
-        FromAgent::Refused { text } => Err(Error::new(Reason::Protocol, format!("the agent refused this process: {text}"))),
+        FromAgent::Refused { text } => {
+            Err(Error::new(Reason::Protocol, format!("the agent refused this process: {text}")))
+        }
         other => Err(wrong(format!("not a welcome: {other:?}"))),
     }
 }

@@ -1,5 +1,219 @@
 //! Everything of a process that is beyond the process: one link to the host's agent.
+//!
+//! | module | what |
+//! |---|---|
+//! | `flow` | windows and ledgers, pure |
+//! | `names` | where global names are, pure |
+//! | `handshake` | the first frame each way |
+//! | `thread` | the link's own thread: reading, writing, lazy reports |
+//! | `sending` | messages on their way out |
+//! | `receiving` | flows that end here, and their reports |
+//! | `incoming` | frames on their way in |
+//! | `asks` | asks whose answers come from elsewhere |
+//! | `control` | requests to the agent, and what the agent says |
+//! | `beyond` | [`crate::outside::Outside`] over all this |
+//!
+//! Locks are held for a few instructions, never over a wait, and never two of the same kind; whom to wake is collected
+//! under a lock and woken after it.
 
+pub(crate) mod asks;
+pub(crate) mod beyond;
+mod control;
 pub(crate) mod flow;
 pub(crate) mod handshake;
+mod incoming;
 mod names;
+mod receiving;
+mod sending;
+pub(crate) mod thread;
+
+use crate::{
+    error::{Error, Result},
+    system::Inner,
+};
+use asks::Asks;
+use control::Requests;
+use flow::{FlowKey, Sending};
+use names::Names;
+use odeon_protocol::{
+    Direct, Reason,
+    control::ToAgent,
+    frame::{self, Class, Extension, Header, Kind},
+};
+use odeon_transport::frame_io::Outbox;
+use parking_lot::{Mutex, RwLock};
+use receiving::Receiving;
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+use tokio::sync::{Notify, watch};
+
+/// Tables of sending flows; each serves some senders, so that threads seldom meet.
+const SHARDS: u32 = 16;
+
+/// How the link to the agent fares.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// It works.
+    Up,
+    /// The agent wants this process to stop gracefully.
+    Stop,
+    /// It is gone, with the reason.
+    Lost(String),
+}
+
+/// A process's link to its agent.
+pub(crate) struct Link {
+    /// The process itself, as the sender of what no actor sends.
+    me: Direct,
+    outbox: Outbox,
+    sending: Vec<Mutex<Sending<FlowKey>>>,
+    names: RwLock<Names>,
+    asks: Asks,
+    receiving: Receiving,
+    requests: Requests,
+    system: OnceLock<Weak<Inner>>,
+    /// Wakes the link's thread to send reports soon.
+    reports: Notify,
+    /// Ends the reading of a link whose frames are no longer understood.
+    broken: Notify,
+    state: watch::Sender<State>,
+    /// Messages whose end nobody will ever report: their receivers are gone.
+    unsettled: AtomicU64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("me", &self.me).field("state", &*self.state.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    fn new(me: Direct) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            outbox: Outbox::default(),
+            sending: (0..SHARDS).map(|first| Mutex::new(Sending::new(first, SHARDS))).collect(),
+            names: RwLock::default(),
+            asks: Asks::default(),
+            receiving: Receiving::default(),
+            requests: Requests::default(),
+            system: OnceLock::new(),
+            reports: Notify::new(),
+            broken: Notify::new(),
+            state: watch::Sender::new(State::Up),
+            unsettled: AtomicU64::new(0),
+        })
+    }
+
+    /// The process's own place.
+    pub(crate) const fn me(&self) -> Direct {
+        self.me
+    }
+
+    /// How the link fares from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Messages sent and neither settled nor come back.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.sending.iter().map(|shard| shard.lock().outstanding()).sum()
+    }
+
+    /// Messages whose end nobody will ever report.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// Flows known here, sent and received: zero once all is settled.
+    pub(crate) fn flows(&self) -> usize {
+        self.sending.iter().map(|shard| shard.lock().len()).sum::<usize>() + self.receiving.len()
+    }
+
+    fn system(&self) -> Option<Arc<Inner>> {
+        self.system.get().and_then(Weak::upgrade)
+    }
+
+    fn shard_of_flow(&self, flow: u32) -> &Mutex<Sending<FlowKey>> {
+        &self.sending[(flow % SHARDS) as usize]
+    }
+
+    fn shard_of_sender(&self, key: &FlowKey) -> &Mutex<Sending<FlowKey>> {
+        &self.sending[(key.from.0 % u64::from(SHARDS)) as usize]
+    }
+
+    /// Messages of a flow have ended.
+    fn settle(&self, flow: u32, first: u32, count: u32, epoch: u64) {
+        if flow != 0 {
+            let woken = self.shard_of_flow(flow).lock().settled(flow, first, count, epoch);
+            woken.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.
+    fn push(&self, header: &Header, extensions: &[Extension<'_>], body: &[u8]) {
+        // Closed: the agent is gone, and everybody is told so by other means.
+        let _ = self.outbox.try_push(Class::Urgent, |buffer| {
+            frame::write(buffer, header, extensions, body);
+        });
+    }
+
+    pub(crate) fn say(&self, message: &ToAgent) {
+        let header = Header { class: Class::Urgent, ..Header::new(Kind::Control) };
+        self.push(&header, &[], &odeon_protocol::control::encode(message));
+    }
+
+    fn report_soon(&self) {
+        self.reports.notify_one();
+    }
+
+    fn gone(&self) -> Error {
+        let text = match &*self.state.borrow() {
+            State::Lost(text) => text.clone(),
+            State::Up | State::Stop => "the link to the agent is closed".to_owned(),
+        };
+        Error::new(Reason::Unreachable, text)
+    }
+
+    fn check(&self) -> Result {
+        if self.outbox.is_closed() { Err(self.gone()) } else { Ok(()) }
+    }
+
+    /// The link has ended: everybody who waits for something beyond the process is told.
+    fn lose(&self, why: &str) {
+        self.outbox.close();
+        self.state.send_if_modified(|state| {
+            let first = !matches!(state, State::Lost(_));
+            if first {
+                *state = State::Lost(why.to_owned());
+            }
+            first
+        });
+        let lost = Error::from_wire(Reason::Unreachable, why, true);
+        self.asks.take_where(|_| true).into_iter().for_each(|ask| ask.slot.fail(lost.clone()));
+        self.requests.lose();
+        for shard in &self.sending {
+            let (outstanding, woken) = shard.lock().lose();
+            self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
+            woken.into_iter().for_each(Waker::wake);
+        }
+        self.receiving.lose();
+    }
+
+    /// What the agent sent cannot be understood: nothing after it can be either.
+    fn break_off(&self, why: &str) {
+        tracing::error!("the agent's link is closed: {why}");
+        self.state.send_if_modified(|state| {
+            *state = State::Lost(why.to_owned());
+            true
+        });
+        self.outbox.close();
+        self.broken.notify_one();
+    }
+}

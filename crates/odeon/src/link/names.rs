@@ -69,7 +69,8 @@ impl Names {
 
     fn set(&mut self, name: &Arc<str>, place: Place, epoch: u64) -> Vec<Waker> {
         if self.names.len() >= REMEMBERED && !self.names.contains_key(name) {
-            self.names.retain(|_, entry| matches!(entry.place, Place::Here(_) | Place::Ending) || !entry.waiting.is_empty());
+            self.names
+                .retain(|_, entry| matches!(entry.place, Place::Here(_) | Place::Ending) || !entry.waiting.is_empty());
             self.version += 1;
             self.forgotten = self.version;
         }

@@ -1,0 +1,226 @@
+//! Requests to the agent and their answers, and what the agent says of its own accord.
+
+use super::{Link, State};
+use crate::{
+    core::{
+        AnyCell,
+        cell::{self, Birth, Extra, Identity},
+    },
+    error::Error,
+    supervision::ChildExited,
+    system::Inner,
+};
+use odeon_protocol::{
+    Direct, ExitCause, Reason, Serial,
+    control::{self, ActorInfo, FromAgent, Refusal, Signal, ToAgent},
+    frame::Frame,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+use tokio::sync::oneshot;
+
+/// Requests that are not answered yet.
+#[derive(Default)]
+pub(super) struct Requests {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, oneshot::Sender<FromAgent>>>,
+}
+
+impl Requests {
+    fn answer(&self, request: u64, message: FromAgent) {
+        if let Some(waiting) = self.open.lock().remove(&request) {
+            // Whoever asked may have given up.
+            let _ = waiting.send(message);
+        }
+    }
+
+    /// No answer will come any more.
+    pub(super) fn lose(&self) {
+        self.open.lock().clear();
+    }
+}
+
+impl Link {
+    /// Sends a request; the answer is of the kind that belongs to it.
+    pub(super) fn request<F: FnOnce(u64) -> ToAgent>(
+        self: &Arc<Self>,
+        make: F,
+    ) -> impl Future<Output = Result<FromAgent, Refusal>> + Send + 'static + use<F> {
+        let number = self.requests.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        self.requests.open.lock().insert(number, sender);
+        self.say(&make(number));
+        let link = self.clone();
+        if self.outbox.is_closed() {
+            // The link was lost before the request was noted, or never knew of it.
+            self.requests.lose();
+        }
+        async move {
+            let _forget = Forget(&link, number);
+            answer.await.map_err(|_| {
+                let error = link.gone();
+                Refusal { reason: Reason::Unreachable, text: error.to_string() }
+            })
+        }
+    }
+
+    /// A control frame has come.
+    pub(super) fn control(self: &Arc<Self>, frame: &Frame) {
+        match control::decode(&frame.body()) {
+            Ok(message) => self.told(message),
+            Err(error) => self.break_off(&error.to_string()),
+        }
+    }
+
+    fn told(self: &Arc<Self>, message: FromAgent) {
+        match message {
+            FromAgent::Created { request, .. }
+            | FromAgent::Found { request, .. }
+            | FromAgent::Leased { request, .. }
+            | FromAgent::Admin { request, .. } => self.requests.answer(request, message),
+            FromAgent::Start(start) => self.start(start),
+            FromAgent::Resolved { name, place, epoch } => {
+                let woken = self.names.write().resolved(&name, place, epoch);
+                woken.into_iter().for_each(Waker::wake);
+            }
+            FromAgent::Unresolved { name, epoch } => {
+                let woken = self.names.write().unresolved(&name, epoch);
+                woken.into_iter().for_each(Waker::wake);
+            }
+            FromAgent::List { request } => self.list(request),
+            FromAgent::Stop => {
+                self.state.send_if_modified(|state| {
+                    let up = matches!(state, State::Up);
+                    if up {
+                        *state = State::Stop;
+                    }
+                    up
+                });
+            }
+            FromAgent::ChildExited { parent, child, cause } => {
+                let Some(system) = self.system() else { return };
+                if let Some(cell) = system.registry.get(parent.serial) {
+                    let exit = Box::new(ChildExited { child, cause });
+                    // A parent that has ended has no use for it.
+                    let _ = cell::push(&cell, crate::core::Entry::ChildExited(exit), true);
+                }
+            }
+            FromAgent::Lost { node, boot, blocks, reason } => {
+                let gone = |place: Direct| {
+                    let whole = blocks.is_empty() && place.boot <= boot;
+                    place.node == node && (whole || place.boot == boot && blocks.contains(&place.serial.block()))
+                };
+                self.lost(&gone, reason);
+            }
+            FromAgent::Refused { text } => self.break_off(&text),
+            other => tracing::debug!(?other, "the agent says something that this version has no use for"),
+        }
+    }
+
+    /// A signal for an actor has come.
+    pub(super) fn signal(&self, frame: &Frame) {
+        let signal: Signal = match control::decode(&frame.body()) {
+            Ok(signal) => signal,
+            Err(error) => return self.break_off(&error.to_string()),
+        };
+        let Some(cell) = self.system().and_then(|system| system.registry.get(frame.header.to.serial)) else { return };
+        cell::end(&cell, matches!(signal, Signal::Kill));
+    }
+
+    fn start(self: &Arc<Self>, start: control::Start) {
+        let Some(system) = self.system() else { return };
+        if let Some(name) = &start.global_name {
+            let woken = self.names.write().begin(name, start.serial, start.epoch);
+            woken.into_iter().for_each(Waker::wake);
+        }
+        let (serial, name, epoch) = (start.serial, start.global_name.clone(), start.epoch);
+        let Err(error) = start_placed(&system, start) else { return };
+        if let Some(name) = &name {
+            let mut names = self.names.write();
+            names.ending(name, serial);
+            let woken = names.ended(name, epoch);
+            drop(names);
+            woken.into_iter().for_each(Waker::wake);
+        }
+        let not_found = matches!(error, Error::NotFound);
+        self.say(&ToAgent::Ended { serial, cause: ExitCause::NeverStarted(error.to_string()), not_found });
+    }
+
+    fn list(&self, request: u64) {
+        let Some(system) = self.system() else { return };
+        let actors = system.registry.all().iter().map(|cell| info(cell)).collect();
+        self.say(&ToAgent::Listed { request, actors });
+    }
+
+    /// Actors elsewhere are gone: what they had is not settled any more.
+    fn lost(&self, gone: &dyn Fn(Direct) -> bool, reason: Reason) {
+        for ask in self.asks.take_where(|ask| gone(ask.to)) {
+            let text = format!("odeon:{}: {reason}", ask.to);
+            ask.slot.fail(Error::from_wire(reason, text, true));
+            self.settle(ask.flow, ask.sequence, 1, 0);
+        }
+        for shard in &self.sending {
+            let (outstanding, woken) = shard.lock().lose_where(|_, route| match route {
+                super::flow::Route::Place(place, _) => gone(place),
+                super::flow::Route::Agent => false,
+            });
+            self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
+            woken.into_iter().for_each(Waker::wake);
+        }
+        self.names.write().lose(gone);
+    }
+}
+
+fn start_placed(system: &Arc<Inner>, start: control::Start) -> Result<(), Error> {
+    let kind = system.kind(&start.type_name).ok_or_else(|| {
+        Error::new(Reason::NoSuchType, format!("this worker runs no actors of type {}", start.type_name))
+    })?;
+    let here = system.is_mine(start.parent);
+    let extra = Extra {
+        policy: Some(Box::new(start.policy)),
+        troupe: start.troupe,
+        remote_parent: start.parent.some().filter(|_| !here),
+        ..Extra::default()
+    };
+    let birth = Birth {
+        serial: start.serial,
+        parent: if here { start.parent.serial } else { Serial::default() },
+        identity: start.global_name.map(|name| Box::new(Identity { name, epoch: start.epoch })),
+        recorded: true,
+        extra: Some(Box::new(extra)),
+    };
+    let cell = kind.make(system, start.codec, &start.args, birth)?;
+    system.admit(cell)
+}
+
+fn info(cell: &Arc<dyn AnyCell>) -> ActorInfo {
+    let head = cell.head();
+    let remote = head.with_extra(|extra| extra.remote_parent);
+    let local = (head.parent != Serial::default()).then(|| head.system.place(head.parent));
+    ActorInfo {
+        serial: head.serial,
+        type_name: head.kind.name.to_owned(),
+        global_name: head.identity.as_ref().map(|identity| identity.name.to_string()),
+        epoch: head.identity.as_ref().map_or(0, |identity| identity.epoch),
+        parent: local.or(remote).unwrap_or(Direct::NONE),
+        mailbox: head.load().0 as u64,
+        handled: head.handled.load(Ordering::Relaxed),
+    }
+}
+
+/// An answer that nobody waits for any more is not kept.
+struct Forget<'a>(&'a Link, u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.requests.open.lock().remove(&self.1);
+    }
+}

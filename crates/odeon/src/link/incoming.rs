@@ -1,0 +1,291 @@
+//! Frames on their way in: to a mailbox, to whoever waits for an answer, or back.
+
+use super::{
+    Link,
+    receiving::{Incoming, give_back_frame},
+};
+use crate::{
+    core::{
+        AnyCell, Entry, HandlerEntry, Origin, cell, clock, current,
+        envelope::RemoteOrigin,
+        reply::{AnySlot, AskFacts, Chain, ReplyHandle},
+    },
+    error::Error,
+    supervision::{Returned, ReturnedBody},
+    system::Inner,
+};
+use bytes::BytesMut;
+use odeon_protocol::{
+    Address, Boot, Direct, NodeId, Reason, Serial,
+    control::MessageInfo,
+    frame::{Codec, Extension, Frame, Header, Kind, flags},
+};
+use std::sync::Arc;
+
+/// Bytes of a place in a chain of asks.
+const PLACE_BYTES: usize = 24;
+
+impl Link {
+    /// Takes what was read at once.
+    pub(super) fn take_batch(self: &Arc<Self>, batch: Vec<BytesMut>) {
+        let Some(system) = self.system() else { return };
+        let _here = current::enter_system(&system);
+        for bytes in batch {
+            match Frame::read(bytes.freeze()) {
+                Ok(frame) => self.take(&system, &frame),
+                Err(error) => return self.break_off(&error.to_string()),
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
+        let header = &frame.header;
+        match header.kind {
+            Kind::Tell | Kind::Ask => self.message(system, frame),
+            Kind::Reply => self.answered(system, header, |slot| slot.answer_wire(header.codec, &frame.body())),
+            Kind::Failure => self.answered(system, header, |slot| slot.fail(error_of(frame))),
+            Kind::Returned => self.returned(system, frame),
+            Kind::Settled => {
+                let count = u32::try_from(header.correlation).unwrap_or(u32::MAX);
+                self.settle(header.flow, header.sequence, count, header.from_epoch);
+            }
+            Kind::Signal => self.signal(frame),
+            Kind::Control => self.control(frame),
+        }
+    }
+
+    fn answered(&self, system: &Arc<Inner>, header: &Header, answer: impl FnOnce(&dyn AnySlot)) {
+        if let Some(ask) = self.asks.take(header.correlation) {
+            answer(&*ask.slot);
+            self.settle(ask.flow, ask.sequence, 1, 0);
+        } else if let Some(slot) = system.replies.take(header.correlation) {
+            answer(&*slot);
+        }
+    }
+
+    /// A message of an actor of this process, or of the process itself, has come back.
+    fn returned(&self, system: &Arc<Inner>, frame: &Frame) {
+        let header = &frame.header;
+        self.settle(header.flow, header.sequence, 1, 0);
+        if header.correlation != 0 {
+            // An ask. A forwarded one fails where it was asked; its agent sees to that.
+            if let Some(ask) = self.asks.take(header.correlation) {
+                ask.slot.fail(error_of(frame));
+            }
+            return;
+        }
+        let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
+        let to = match frame.to_name() {
+            Some(name) => Address::named(name, header.has(flags::STARTS)),
+            None => Address::Direct(header.from),
+        };
+        let back = Returned {
+            body: ReturnedBody::Wire { type_id: header.type_id, codec: header.codec, bytes: frame.body().to_vec() },
+            reason,
+            text: text.to_owned(),
+            to,
+            may_have_run: header.has(flags::MAY_HAVE_RUN),
+        };
+        came_back(system, header.to.serial, back);
+    }
+
+    fn message(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
+        let header = &frame.header;
+        let found = system.is_mine(header.to).then(|| system.registry.get(header.to.serial)).flatten();
+        let Some(cell) = found else {
+            let text = format!("odeon:{} has ended", header.to);
+            return give_back_frame(self, frame, Reason::NoSuchActor, &text);
+        };
+        if self.is_fenced(frame) {
+            return give_back_frame(self, frame, Reason::Fenced, "a newer instance of the sender's name was granted");
+        }
+        let epoch = cell.head().identity.as_ref().map_or(0, |identity| identity.epoch);
+        let Some(flow) = self.receiving.receive(self, frame, epoch) else {
+            return give_back_frame(self, frame, Reason::Full, "its sender went beyond its window");
+        };
+        match find_handler(&cell, frame) {
+            Ok(entry) => self.deliver(system, &cell, entry, &flow, frame),
+            Err(error) => flow.give_back_frame(self, frame, error.reason(), &error.text()),
+        }
+    }
+
+    fn is_fenced(&self, frame: &Frame) -> bool {
+        let epoch = frame.header.from_epoch;
+        epoch > 0 && frame.from_name().is_some_and(|name| self.names.read().epoch(name) > epoch)
+    }
+
+    fn deliver(
+        &self,
+        system: &Arc<Inner>,
+        cell: &Arc<dyn AnyCell>,
+        entry: &HandlerEntry,
+        flow: &Arc<Incoming>,
+        frame: &Frame,
+    ) {
+        let header = &frame.header;
+        let codec = if header.codec == Codec::Json { Codec::Json } else { Codec::Postcard };
+        let handle = match header.kind {
+            Kind::Ask => match self.reply_handle(system, cell, entry, flow, frame) {
+                Ok(handle) => Some(handle),
+                Err(error) => return flow.give_back_frame(self, frame, error.reason(), &error.text()),
+            },
+            _ => None,
+        };
+        let origin = RemoteOrigin { from: sender(frame), settle: flow.clone(), ticket: u64::from(header.sequence) };
+        match entry.read(codec, &frame.body(), Origin::Remote(Box::new(origin)), handle) {
+            Ok(envelope) => {
+                let Err(not_taken) = cell::push(cell, Entry::Message(envelope), true) else { return };
+                let (entry, reason, text) = match not_taken {
+                    cell::NotTaken::Full(entry) | cell::NotTaken::Closed(entry) => {
+                        (entry, Reason::NoSuchActor, format!("{} has ended", cell.head().label()))
+                    }
+                    cell::NotTaken::Refused(refused) => (refused.0, refused.1.reason(), refused.1.text()),
+                };
+                self.take_back(flow, frame, entry);
+                give_back_frame(self, frame, reason, &text);
+            }
+            Err(unread) => {
+                self.forget_ask(flow, frame, unread.handle);
+                flow.give_back_frame(self, frame, unread.error.reason(), &unread.error.text());
+            }
+        }
+    }
+
+    /// The message goes back as the frame it came in: neither its reply handle nor its origin is to say anything.
+    fn take_back(&self, flow: &Arc<Incoming>, frame: &Frame, entry: Entry) {
+        let Entry::Message(mut envelope) = entry else { return };
+        self.forget_ask(flow, frame, envelope.handle().map(std::mem::take));
+        flow.end(frame.header.sequence, true);
+    }
+
+    fn forget_ask(&self, flow: &Arc<Incoming>, frame: &Frame, handle: Option<ReplyHandle>) {
+        if let Some(mut handle) = handle {
+            drop(handle.take());
+            self.receiving.answered(frame.header.from, frame.header.correlation);
+            flow.end(frame.header.sequence, true);
+        }
+    }
+
+    fn reply_handle(
+        &self,
+        system: &Arc<Inner>,
+        cell: &Arc<dyn AnyCell>,
+        entry: &HandlerEntry,
+        flow: &Arc<Incoming>,
+        frame: &Frame,
+    ) -> Result<ReplyHandle, Error> {
+        let header = &frame.header;
+        let facts = ask_facts(entry, frame);
+        if facts.waiting().any(|place| place == header.to) {
+            let text = format!("{} is asked by actors that wait for its own answer", cell.head().label());
+            return Err(Error::new(Reason::Cycle, text));
+        }
+        let codec = if header.codec == Codec::Json { Codec::Json } else { Codec::Postcard };
+        let elsewhere = frame.extensions().flatten().find_map(|extension| match extension {
+            Extension::ReplyTo { to, correlation } => Some((to, correlation)),
+            _ => None,
+        });
+        let (to, correlation) = elsewhere.unwrap_or((header.from, header.correlation));
+        if elsewhere.is_none() && header.flow != 0 {
+            self.receiving.asked(flow, header.correlation, header.sequence);
+        }
+        Ok(entry.remote_reply(facts, (to, correlation, codec), system.clone()))
+    }
+}
+
+fn came_back(system: &Arc<Inner>, sender: Serial, back: Returned) {
+    match system.registry.get(sender) {
+        Some(_) => system.give_back_to(Origin::Local(sender), back),
+        None => system.give_back_to(Origin::Outside, back),
+    }
+}
+
+fn error_of(frame: &Frame) -> Error {
+    let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
+    // The extension may hold a text cut short; the body has all of it, in a failure.
+    let body = frame.body();
+    let whole = (frame.header.kind == Kind::Failure).then(|| std::str::from_utf8(&body).ok()).flatten();
+    let text = whole.filter(|whole| !whole.is_empty()).unwrap_or(text);
+    Error::from_wire(reason, text, frame.header.has(flags::MAY_HAVE_RUN))
+}
+
+fn sender(frame: &Frame) -> Address {
+    let Header { from, from_epoch, .. } = frame.header;
+    match frame.from_name() {
+        Some(name) => Address::Named { name: name.into(), starts: false, hint: from, epoch: from_epoch },
+        None => Address::Direct(from),
+    }
+}
+
+fn find_handler<'a>(cell: &'a Arc<dyn AnyCell>, frame: &Frame) -> Result<&'a HandlerEntry, Error> {
+    let (head, header) = (cell.head(), &frame.header);
+    if header.type_id == 0 {
+        let name = frame.extensions().flatten().find_map(|extension| match extension {
+            Extension::Message(name) => Some(name),
+            _ => None,
+        });
+        let name = name.ok_or_else(|| Error::new(Reason::Protocol, "the frame does not say what message it carries"))?;
+        return find_by_name(head, name);
+    }
+    let entry = head.kind.find(header.type_id).ok_or_else(|| {
+        let text = format!("{} takes no message of type {:x}", head.label(), header.type_id);
+        Error::new(Reason::Unsupported, text)
+    })?;
+    let (has, wants) = (entry.tell.fingerprint, header.fingerprint);
+    if header.codec != Codec::Json && has != wants {
+        let name = entry.tell.name;
+        let text = format!(
+            "{} has {name} of shape {has:x}, the sender one of shape {wants:x}: run workers of the same build",
+            head.label()
+        );
+        return Err(Error::new(Reason::Unsupported, text));
+    }
+    Ok(entry)
+}
+
+/// The handler of a message by its name, with or without its crate's.
+fn find_by_name<'a>(head: &'a cell::Head, name: &str) -> Result<&'a HandlerEntry, Error> {
+    let messages = head.kind.info().messages;
+    let short = |whole: &str| whole.rsplit('.').next().is_some_and(|short| short == name);
+    let mut fitting: Vec<_> = messages.iter().filter(|message| message.name == name).collect();
+    if fitting.is_empty() {
+        fitting = messages.iter().filter(|message| short(&message.name)).collect();
+    }
+    let names = |messages: &mut dyn Iterator<Item = &MessageInfo>| {
+        messages.map(|message| message.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let text = match &fitting[..] {
+        [only] => match head.kind.find(only.type_id) {
+            Some(entry) => return Ok(entry),
+            None => format!("{} takes no {name}", head.label()),
+        },
+        [] => format!("{} takes no {name}; it takes {}", head.label(), names(&mut messages.iter())),
+        several => format!("{name} is ambiguous for {}: write one of {}", head.label(), names(&mut several.iter().copied())),
+    };
+    Err(Error::new(Reason::Unsupported, text))
+}
+
+fn ask_facts(entry: &HandlerEntry, frame: &Frame) -> AskFacts {
+    let deadline = match frame.header.remaining_ms {
+        0 => clock::NEVER,
+        left => clock::coarse().saturating_add(u64::from(left) * 1_000_000),
+    };
+    let chain = frame.extensions().flatten().find_map(|extension| match extension {
+        Extension::Chain(bytes) => Some(bytes),
+        _ => None,
+    });
+    let mut places = chain.unwrap_or(&[]).chunks_exact(PLACE_BYTES).map(read_place);
+    let asker = places.next().unwrap_or(Direct::NONE);
+    let rest: Vec<_> = places.collect();
+    let up = rest.into_iter().rev().fold(None, |up, place| Some(Arc::new(Chain { place, up })));
+    AskFacts { asker, deadline, chain: up, message: entry.ask.name }
+}
+
+fn read_place(bytes: &[u8]) -> Direct {
+    let number = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    Direct { node: NodeId(number(0)), boot: Boot(number(8)), serial: Serial(number(16)) }
+}

@@ -1,0 +1,306 @@
+//! The receiver's side of flows: which messages from other processes are being handled here, and telling their senders
+//! what has ended.
+//!
+//! Reports are lazy: at once when a sender's window fills up, else gathered for [`LAZY`], so that a stream of messages
+//! causes few frames in the other direction. The answer to an ask is a report of its own.
+
+use super::{Link, flow};
+use crate::{
+    core::{envelope::Settle, reply::ReplyHandle},
+    supervision::{Returned, ReturnedBody},
+};
+use odeon_protocol::{
+    Direct, Reason,
+    frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
+    hash::fnv1a,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long a report may wait for company.
+pub(super) const LAZY: Duration = Duration::from_millis(2);
+
+/// One flow that is received, or one message that belongs to none (flow 0).
+pub(super) struct Incoming {
+    link: Weak<Link>,
+    flow: u32,
+    sender: Direct,
+    receiver: Direct,
+    epoch: u64,
+    /// The global name to which the messages were sent.
+    name: Option<Arc<str>>,
+    /// Whether its messages start the name's actor where there is none.
+    starts: bool,
+    /// The troupe through which they came.
+    troupe: Option<Direct>,
+    ledger: Mutex<flow::Ledger>,
+    /// Whether it stands among the dirty ones.
+    dirty: AtomicBool,
+    me: Weak<Self>,
+}
+
+type Key = (Direct, u32);
+
+/// All flows that are received. Only the link's thread adds and removes.
+#[derive(Default)]
+pub(super) struct Receiving {
+    flows: Mutex<HashMap<Key, Arc<Incoming>>>,
+    /// Flows that have something to report.
+    dirty: Mutex<Vec<Arc<Incoming>>>,
+    /// Flows that may be forgotten.
+    idle: Mutex<Vec<Key>>,
+    /// Asks whose answer will be their report.
+    asked: Mutex<HashMap<(Direct, u64), (Arc<Incoming>, u32)>>,
+}
+
+impl Receiving {
+    /// A message has come; the sender went beyond its window if there is no flow for it.
+    pub(super) fn receive(&self, link: &Arc<Link>, frame: &Frame, epoch: u64) -> Option<Arc<Incoming>> {
+        let header = &frame.header;
+        let make = || {
+            Arc::new_cyclic(|me| Incoming {
+                link: Arc::downgrade(link),
+                flow: header.flow,
+                sender: header.from,
+                receiver: header.to,
+                epoch,
+                name: frame.to_name().map(Arc::from),
+                starts: header.has(flags::STARTS),
+                troupe: frame.extensions().flatten().find_map(|extension| match extension {
+                    Extension::Troupe(troupe) => Some(troupe),
+                    _ => None,
+                }),
+                ledger: Mutex::default(),
+                dirty: AtomicBool::new(false),
+                me: me.clone(),
+            })
+        };
+        if header.flow == 0 {
+            return Some(make());
+        }
+        self.forget_idle();
+        let flow = self.flows.lock().entry((header.from, header.flow)).or_insert_with(make).clone();
+        flow.ledger.lock().receive(header.sequence, header.has(flags::REPORT)).ok()?;
+        Some(flow)
+    }
+
+    fn forget_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        if idle.is_empty() {
+            return;
+        }
+        let mut flows = self.flows.lock();
+        for key in idle {
+            if flows.get(&key).is_some_and(|flow| flow.ledger.lock().is_idle()) {
+                flows.remove(&key);
+            }
+        }
+        if flows.is_empty() {
+            flows.shrink_to(64);
+        }
+    }
+
+    /// An ask was taken; its answer will say that it has ended.
+    pub(super) fn asked(&self, flow: &Arc<Incoming>, correlation: u64, sequence: u32) {
+        self.asked.lock().insert((flow.sender, correlation), (flow.clone(), sequence));
+    }
+
+    /// An ask is being answered. Returns the actor that was asked, if the ask came from there.
+    pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<Direct> {
+        let (flow, sequence) = self.asked.lock().remove(&(asker, correlation))?;
+        flow.end(sequence, true);
+        Some(flow.receiver)
+    }
+
+    /// Sends every report that waits.
+    pub(super) fn report(&self) {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        dirty.into_iter().for_each(|flow| flow.report());
+        self.forget_idle();
+    }
+
+    /// Nobody waits for reports any more.
+    pub(super) fn lose(&self) {
+        self.flows.lock().clear();
+        self.dirty.lock().clear();
+        self.asked.lock().clear();
+    }
+
+    /// How many flows are known.
+    pub(super) fn len(&self) -> usize {
+        self.flows.lock().len()
+    }
+}
+
+impl Incoming {
+    /// A message has ended. `told` if its sender learns so by other means.
+    pub(super) fn end(&self, sequence: u32, told: bool) {
+        if self.flow == 0 {
+            return;
+        }
+        // The guard ends with the statement: what follows takes other locks.
+        let report = self.ledger.lock().end(sequence, told);
+        let Some(link) = self.link.upgrade() else { return };
+        match report {
+            flow::Report::None { idle: false } => {}
+            flow::Report::None { idle: true } => link.receiving.idle.lock().push((self.sender, self.flow)),
+            flow::Report::Now => self.report(),
+            flow::Report::Soon => {
+                if self.dirty.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                let first = {
+                    let mut dirty = link.receiving.dirty.lock();
+                    dirty.extend(self.me.upgrade());
+                    dirty.len() == 1
+                };
+                if first {
+                    link.report_soon();
+                }
+            }
+        }
+    }
+
+    fn report(&self) {
+        // Before the ledger is read: what ends from now on stands among the dirty ones again.
+        self.dirty.store(false, Ordering::Release);
+        let (ranges, idle) = {
+            let mut ledger = self.ledger.lock();
+            (ledger.take_report(), ledger.is_idle())
+        };
+        let Some(link) = self.link.upgrade() else { return };
+        for (first, count) in ranges {
+            let header = Header {
+                class: Class::Urgent,
+                to: self.sender,
+                from: self.receiver,
+                from_epoch: self.epoch,
+                flow: self.flow,
+                sequence: first,
+                correlation: u64::from(count),
+                ..Header::new(Kind::Settled)
+            };
+            link.push(&header, &[], &[]);
+        }
+        if idle {
+            link.receiving.idle.lock().push((self.sender, self.flow));
+        }
+    }
+
+    fn forget_ask(&self, link: &Link, asker: Direct, correlation: u64) {
+        link.receiving.asked.lock().remove(&(asker, correlation));
+    }
+
+    /// The message goes back to its sender unhandled, as the bytes it came in.
+    pub(super) fn give_back_frame(&self, link: &Link, frame: &Frame, reason: Reason, text: &str) {
+        give_back_frame(link, frame, reason, text);
+        self.end(frame.header.sequence, true);
+    }
+}
+
+/// Sends a message back to its sender unhandled: `to` and `from` change places, everything else stays.
+pub(super) fn give_back_frame(link: &Link, frame: &Frame, reason: Reason, text: &str) {
+    if frame.header.from.is_none() {
+        tracing::debug!(%reason, text, "a message of nobody goes back to nobody");
+        return;
+    }
+    let header = Header {
+        kind: Kind::Returned,
+        class: Class::Urgent,
+        to: frame.header.from,
+        from: frame.header.to,
+        to_epoch: frame.header.from_epoch,
+        from_epoch: frame.header.to_epoch,
+        flags: frame.header.flags & !flags::MAY_HAVE_RUN,
+        ..frame.header
+    };
+    let mut extensions: Vec<_> =
+        frame.extensions().flatten().filter(|extension| !matches!(extension, Extension::Reason { .. })).collect();
+    extensions.push(Extension::Reason { reason, text });
+    link.push(&header, &extensions, &frame.body());
+}
+
+/// What `Settle` hands out for a message and gets back: its number in the flow.
+const fn sequence_of(ticket: u64) -> u32 {
+    ticket as u32
+}
+
+impl Settle for Incoming {
+    fn settled(&self, ticket: u64) {
+        self.end(sequence_of(ticket), false);
+    }
+
+    fn give_back(&self, ticket: u64, mut returned: Returned) {
+        let Some(link) = self.link.upgrade() else { return };
+        let sequence = sequence_of(ticket);
+        if self.sender.is_none() {
+            return self.end(sequence, true);
+        }
+        let asked = match &mut returned.body {
+            ReturnedBody::Value(envelope) => envelope.handle().and_then(ReplyHandle::take).and_then(|slot| slot.remote()),
+            ReturnedBody::Wire { .. } | ReturnedBody::Consumed { .. } => None,
+        };
+        let (type_id, fingerprint, codec, body) = written(&returned.body);
+        let mut bits = if returned.may_have_run { flags::MAY_HAVE_RUN } else { 0 };
+        if self.starts {
+            bits |= flags::STARTS;
+        }
+        let mut extensions = vec![Extension::Reason { reason: returned.reason, text: &returned.text }];
+        if let Some(name) = &self.name {
+            extensions.push(Extension::To(name));
+        }
+        if let Some(troupe) = self.troupe {
+            extensions.push(Extension::Troupe(troupe));
+            bits |= flags::TROUPE;
+        }
+        let mut number = 0;
+        if let Some((to, correlation, _)) = asked {
+            number = correlation;
+            self.forget_ask(&link, to, correlation);
+            if to != self.sender {
+                extensions.push(Extension::ReplyTo { to, correlation });
+            }
+        }
+        let header = Header {
+            class: Class::Urgent,
+            codec,
+            flags: bits,
+            to: self.sender,
+            from: self.receiver,
+            from_epoch: self.epoch,
+            flow: self.flow,
+            sequence,
+            correlation: number,
+            type_id,
+            fingerprint,
+            ..Header::new(Kind::Returned)
+        };
+        link.push(&header, &extensions, &body);
+        self.end(sequence, true);
+    }
+}
+
+/// A returned message's type, shape, codec and bytes; no bytes where nothing is left of it.
+fn written(body: &ReturnedBody) -> (u64, u64, Codec, Vec<u8>) {
+    match body {
+        ReturnedBody::Value(envelope) => {
+            let table = envelope.table();
+            match envelope.body(Codec::Postcard) {
+                Ok(body) => (table.type_id, table.fingerprint, Codec::Postcard, body),
+                Err(error) => {
+                    tracing::error!(message = table.name, %error, "a message that goes back cannot be written");
+                    (table.type_id, 0, Codec::Raw, Vec::new())
+                }
+            }
+        }
+        ReturnedBody::Wire { type_id, codec, bytes } => (*type_id, 0, *codec, bytes.clone()),
+        ReturnedBody::Consumed { name } => (fnv1a(name), 0, Codec::Raw, Vec::new()),
+    }
+}

@@ -1,0 +1,284 @@
+//! Messages on their way out: flow, wire form, queue.
+
+use super::{
+    Link,
+    asks::Pending,
+    flow::{FlowKey, Now, Numbers, Route, Step, Target},
+    names::Lookup,
+};
+use crate::{
+    core::{Entry, Envelope, Origin, cell, reply::AnySlot},
+    error::Error,
+    outside::{Outgoing, Sent},
+    system::Inner,
+};
+use odeon_protocol::{
+    Address, Direct, Reason, Serial,
+    frame::{self, Class, Codec, Extension, Header, Kind, flags},
+    limits::BODY_BYTES_MAX,
+};
+use odeon_transport::frame_io::PushError;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+/// Places of a chain of asks that fit into the extension.
+const CHAIN_MAX: usize = 41;
+
+/// Where a message is to go.
+enum Way {
+    /// Out, in a flow.
+    Out { target: Target, now: Now, starts: bool },
+    /// Nowhere yet; the waker is woken.
+    Wait,
+    /// Into a mailbox of this process.
+    Here(Serial),
+}
+
+/// Who sends.
+struct Sender {
+    place: Direct,
+    epoch: u64,
+    name: Option<Arc<str>>,
+}
+
+impl Link {
+    pub(super) fn send_out(self: &Arc<Self>, message: Outgoing, waker: Option<&Waker>) -> Sent {
+        let Outgoing { to, mut envelope, force } = message;
+        let Some(system) = self.system() else { return Sent::Refused(self.gone(), envelope) };
+        loop {
+            if let Err(error) = self.check() {
+                return Sent::Refused(error, envelope);
+            }
+            let (target, now, starts) = match self.way(&system, &to, force, waker) {
+                Way::Out { target, now, starts } => (target, now, starts),
+                Way::Wait => return Sent::Full(envelope),
+                Way::Here(serial) => return deliver_here(&system, serial, &to, envelope),
+            };
+            let sender = self.sender(&system, &envelope.origin);
+            let key = FlowKey { from: sender.place.serial, to: target };
+            let step = self.shard_of_sender(&key).lock().send(&key, now);
+            let numbers = match step {
+                Step::Go(numbers) => numbers,
+                Step::Wait | Step::TooMany if force => beside(now.route),
+                Step::Wait => {
+                    if self.wait_for_flow(&key, waker) {
+                        return Sent::Full(envelope);
+                    }
+                    continue;
+                }
+                Step::TooMany => {
+                    let text = "this process has as many flows open as it may: 1,048,576".to_owned();
+                    return Sent::Refused(Error::new(Reason::Full, text), envelope);
+                }
+            };
+            match self.write(&sender, &key.to, starts, numbers, &mut envelope) {
+                Ok(()) => return Sent::Accepted,
+                Err(Failed::Never(error)) => {
+                    self.undo(numbers);
+                    return Sent::Refused(error, envelope);
+                }
+                Err(Failed::NoRoom) => {
+                    self.undo(numbers);
+                    let Some(waker) = waker else { return Sent::Full(envelope) };
+                    if let Poll::Pending = self.outbox.poll_room(&Context::from_waker(waker)) {
+                        return Sent::Full(envelope);
+                    }
+                }
+            }
+        }
+    }
+
+    fn way(&self, system: &Arc<Inner>, to: &Address, force: bool, waker: Option<&Waker>) -> Way {
+        match to {
+            Address::Direct(place) if system.is_mine(*place) => Way::Here(place.serial),
+            Address::Direct(place) => {
+                Way::Out { target: Target::Direct(*place), now: Now::fixed(Route::Place(*place, 0)), starts: false }
+            }
+            Address::Troupe(place) => {
+                Way::Out { target: Target::Troupe(*place), now: Now::fixed(Route::Agent), starts: false }
+            }
+            Address::Named { name, starts, .. } => {
+                let found = self.names.read().look_up(name);
+                match found {
+                    Lookup::Out(now) => Way::Out { target: Target::Name(name.clone()), now, starts: *starts },
+                    Lookup::Here(serial) if force => Way::Here(serial),
+                    Lookup::Ending if force => {
+                        Way::Out { target: Target::Name(name.clone()), now: Now::fixed(Route::Agent), starts: *starts }
+                    }
+                    Lookup::Here(_) => {
+                        // Earlier messages are still outstanding where the name was before; or they have ended just now.
+                        if !self.is_on_its_way(name, waker) {
+                            waker.inspect(|waker| waker.wake_by_ref());
+                        }
+                        Way::Wait
+                    }
+                    Lookup::Ending => {
+                        let wake_now = waker.filter(|waker| !self.names.write().wait(name, waker));
+                        wake_now.inspect(|waker| waker.wake_by_ref());
+                        Way::Wait
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether messages of this process to that name are outstanding elsewhere; if so, whoever waits is woken after.
+    pub(super) fn is_on_its_way(&self, name: &Arc<str>, waker: Option<&Waker>) -> bool {
+        let fits = |key: &FlowKey| matches!(&key.to, Target::Name(to) if to == name);
+        self.sending.iter().any(|shard| shard.lock().wait_where(fits, waker))
+    }
+
+    fn wait_for_flow(&self, key: &FlowKey, waker: Option<&Waker>) -> bool {
+        waker.is_none_or(|waker| self.shard_of_sender(key).lock().wait(key, waker))
+    }
+
+    fn undo(&self, numbers: Numbers) {
+        self.settle(numbers.flow, numbers.sequence, 1, 0);
+    }
+
+    fn sender(&self, system: &Arc<Inner>, origin: &Origin) -> Sender {
+        let Origin::Local(serial) = origin else { return Sender { place: self.me, epoch: 0, name: None } };
+        let place = system.place(*serial);
+        match system.registry.get(*serial).and_then(|cell| {
+            let identity = cell.head().identity.as_ref()?;
+            Some((identity.name.clone(), identity.epoch))
+        }) {
+            Some((name, epoch)) => Sender { place, epoch, name: Some(name) },
+            None => Sender { place, epoch: 0, name: None },
+        }
+    }
+
+    fn write(
+        &self,
+        sender: &Sender,
+        target: &Target,
+        starts: bool,
+        numbers: Numbers,
+        envelope: &mut Envelope,
+    ) -> Result<(), Failed> {
+        let slot = envelope.slot();
+        let forwarded = slot.as_ref().and_then(|slot| slot.remote());
+        // A forwarded ask is written as its asker speaks, so that whoever answers it does too.
+        let codec = forwarded.map_or(Codec::Postcard, |(_, _, codec)| codec);
+        let body = envelope.body(codec).map_err(Failed::Never)?;
+        if body.len() > BODY_BYTES_MAX {
+            let text = format!("{} has {} bytes, allowed are {BODY_BYTES_MAX}", envelope.table().name, body.len());
+            return Err(Failed::Never(Error::new(Reason::TooBig, text)));
+        }
+        let mut header = header(sender, target, starts, numbers, envelope);
+        header.codec = codec;
+        if codec == Codec::Json {
+            header.fingerprint = 0;
+        }
+        let mut extensions = Vec::new();
+        if let Target::Name(name) = target {
+            extensions.push(Extension::To(name));
+        }
+        if let Some(name) = &sender.name {
+            extensions.push(Extension::From(name));
+        }
+        let mut chain = Vec::new();
+        if let Some(slot) = &slot {
+            header.correlation = self.asks.number();
+            header.remaining_ms = slot.facts().remaining_ms();
+            write_chain(slot, &mut chain);
+            if !chain.is_empty() {
+                extensions.push(Extension::Chain(&chain));
+            }
+            if let Some((to, correlation, _)) = forwarded {
+                extensions.push(Extension::ReplyTo { to, correlation });
+            } else {
+                let (flow, sequence) = (numbers.flow, numbers.sequence);
+                let pending = Pending { slot: slot.clone(), flow, sequence, to: header.to };
+                if !self.asks.insert(header.correlation, pending) {
+                    let text = "this process has as many asks outstanding as it may".to_owned();
+                    return Err(Failed::Never(Error::new(Reason::Full, text)));
+                }
+            }
+        }
+        let class = if numbers.flow == 0 { Class::Urgent } else { Class::Normal };
+        let pushed = self.outbox.try_push(class, |buffer| {
+            frame::write(buffer, &header, &extensions, &body);
+        });
+        if let Err(error) = pushed {
+            drop(self.asks.take(header.correlation));
+            return Err(match error {
+                PushError::Full => Failed::NoRoom,
+                PushError::Closed => Failed::Never(self.gone()),
+            });
+        }
+        if let Some(handle) = envelope.handle() {
+            drop(handle.take());
+        }
+        Ok(())
+    }
+}
+
+enum Failed {
+    NoRoom,
+    Never(Error),
+}
+
+/// Numbers of a message that must not wait and finds its window used up: it goes beside the flow.
+const fn beside(route: Route) -> Numbers {
+    Numbers { flow: 0, sequence: 0, opens: false, route, report: false }
+}
+
+fn header(sender: &Sender, target: &Target, starts: bool, numbers: Numbers, envelope: &Envelope) -> Header {
+    let table = envelope.table();
+    let mut bits = 0;
+    for (set, flag) in [
+        (numbers.opens, flags::OPENS),
+        (numbers.report, flags::REPORT),
+        (starts, flags::STARTS),
+        (table.idempotent, flags::IDEMPOTENT),
+        (matches!(target, Target::Troupe(_)), flags::TROUPE),
+    ] {
+        if set {
+            bits |= flag;
+        }
+    }
+    let (to, to_epoch) = match (numbers.route, target) {
+        (Route::Place(place, epoch), _) => (place, epoch),
+        (Route::Agent, Target::Troupe(place) | Target::Direct(place)) => (*place, 0),
+        (Route::Agent, Target::Name(_)) => (Direct::NONE, 0),
+    };
+    Header {
+        flags: bits,
+        to,
+        from: sender.place,
+        to_epoch,
+        from_epoch: sender.epoch,
+        flow: numbers.flow,
+        sequence: numbers.sequence,
+        type_id: table.type_id,
+        fingerprint: table.fingerprint,
+        ..Header::new(if table.is_ask { Kind::Ask } else { Kind::Tell })
+    }
+}
+
+fn write_chain(slot: &Arc<dyn AnySlot>, bytes: &mut Vec<u8>) {
+    for place in slot.facts().waiting().take(CHAIN_MAX) {
+        for number in [place.node.0, place.boot.0, place.serial.0] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+fn deliver_here(system: &Arc<Inner>, serial: Serial, to: &Address, envelope: Envelope) -> Sent {
+    let no_such_actor = |envelope| Sent::Refused(Error::new(Reason::NoSuchActor, to.to_string()), envelope);
+    let Some(found) = system.registry.get(serial) else { return no_such_actor(envelope) };
+    match cell::push(&found, Entry::Message(envelope), true) {
+        Ok(()) => Sent::Accepted,
+        Err(cell::NotTaken::Refused(refused)) => match *refused {
+            (Entry::Message(envelope), error) => Sent::Refused(error, envelope),
+            _ => Sent::Accepted,
+        },
+        Err(cell::NotTaken::Full(Entry::Message(envelope)) | cell::NotTaken::Closed(Entry::Message(envelope))) => {
+            no_such_actor(envelope)
+        }
+        Err(_) => Sent::Accepted,
+    }
+}
