@@ -32,7 +32,7 @@ impl Greeter {
 
     fn borrowed(&mut self, _: &Part) {}
 
-    fn swapped(&mut self, ctx: &mut Context<Self>, _: Part) {}
+    fn swapped(&mut self, _ctx: &mut Context<Self>, _: Part) {}
 
     fn too_much(&mut self, _: Part, _times: u32) {}
 

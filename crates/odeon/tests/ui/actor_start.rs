@@ -9,7 +9,7 @@ impl NoDefault {}
 struct Borrows;
 #[actor("ui.borrows")]
 impl Borrows {
-    fn start(name: &str) -> odeon::Result<Self> {
+    fn start(_name: &str) -> odeon::Result<Self> {
         Ok(Self)
     }
 }
@@ -17,13 +17,13 @@ impl Borrows {
 struct Nothing;
 #[actor("ui.nothing")]
 impl Nothing {
-    fn start(name: String) {}
+    fn start(_name: String) {}
 }
 
 struct Wrong;
 #[actor("ui.wrong")]
 impl Wrong {
-    fn start(name: String) -> odeon::Result<u32> {
+    fn start(_name: String) -> odeon::Result<u32> {
         Ok(1)
     }
 }
@@ -32,7 +32,7 @@ struct Plain;
 struct Unsendable;
 #[actor("ui.unsendable")]
 impl Unsendable {
-    fn start(plain: Plain) -> odeon::Result<Self> {
+    fn start(_plain: Plain) -> odeon::Result<Self> {
         Ok(Self)
     }
 }
