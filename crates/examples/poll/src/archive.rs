@@ -55,24 +55,28 @@ pub struct Archive {
     store: Store,
     /// Who waits for the next commit.
     waiting: Vec<ReplyTo<bool>>,
+    commit_is_due: bool,
 }
 
 #[actor("poll.archive", blocking, mailbox = 4096, requires = "archive")]
 impl Archive {
-    fn start(_: ()) -> odeon::Result<Self> {
+    fn start(_: (), ctx: &mut Context<Self>) -> odeon::Result<Self> {
         let path = settings::archive();
-        let store = Store::open(&path).map_err(|e| Error::other(format!("{}: {e}", path.display())))?;
-        Ok(Self { store, waiting: Vec::new() })
+        let store = Store::open(&path).and_then(|store| store.begin(ctx.epoch()).map(|()| store));
+        let store = store.map_err(|e| Error::other(format!("{}: {e}", path.display())))?;
+        Ok(Self { store, waiting: Vec::new(), commit_is_due: false })
     }
 
-    fn load(&mut self, load: Load) -> Result<Option<String>, StoreError> {
+    fn load(&mut self, load: Load, ctx: &mut Context<Self>) -> Result<Option<String>, StoreError> {
+        self.commit_soon(ctx);
         self.store.load(&load.question, load.epoch)
     }
 
     fn keep(&mut self, keep: Keep, ctx: &mut Context<Self>) -> Result<Deferred, StoreError> {
-        let (reply, deferred) = ctx.defer::<bool>();
+        self.commit_soon(ctx);
+        let (reply, deferred) = ctx.defer();
         match self.store.save(&keep.question, keep.epoch, keep.total, &keep.tally) {
-            Ok(()) => self.answer_when_it_lasts(reply, ctx),
+            Ok(()) => self.waiting.push(reply),
             Err(StoreError::Stale { .. }) => reply.send(false),
             Err(error) => return Err(error),
         }
@@ -80,6 +84,7 @@ impl Archive {
     }
 
     fn commit(&mut self, _: Commit) -> Result<(), StoreError> {
+        self.commit_is_due = false;
         let waiting = std::mem::take(&mut self.waiting);
         // If it fails, they are dropped unanswered, which those who wait learn.
         self.store.commit()?;
@@ -98,11 +103,10 @@ impl Archive {
 }
 
 impl Archive {
-    fn answer_when_it_lasts(&mut self, reply: ReplyTo<bool>, ctx: &mut Context<Self>) {
-        if self.waiting.is_empty() {
+    fn commit_soon(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.commit_is_due, true) {
             ctx.after(GATHER, Commit);
         }
-        self.waiting.push(reply);
     }
 }
 

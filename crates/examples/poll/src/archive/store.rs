@@ -53,12 +53,15 @@ const SAVE: &str = "INSERT INTO questions (question, epoch, total, tally) VALUES
     ON CONFLICT DO UPDATE SET starts = starts + (excluded.epoch > epoch), epoch = excluded.epoch,
         total = excluded.total, tally = excluded.tally
     WHERE excluded.epoch > epoch OR excluded.epoch = epoch AND excluded.total >= total";
+const NEW_LIFE: &str = "UPDATE questions SET epoch = 0 WHERE ?1 < (SELECT max(epoch) FROM questions)";
 const SAVED: &str = "SELECT tally FROM questions WHERE question = ?1";
 
 /// The file, open.
 #[derive(Debug)]
 pub struct Store {
     file: Connection,
+    /// Whether anything was written since the last commit.
+    gathering: bool,
 }
 
 impl Store {
@@ -67,24 +70,34 @@ impl Store {
         Self::prepared(Connection::open(path)?)
     }
 
+    /// Says which epoch the archive itself has. All rows' epochs were granted before it; where one is higher, the file
+    /// comes from another life, whose epochs say nothing now: a convention that is gone, or a system without one.
+    pub fn begin(&self, epoch: u64) -> Result<(), StoreError> {
+        let rows = self.file.execute(NEW_LIFE, [epoch])?;
+        if rows > 0 {
+            tracing::info!(epoch, rows, "the archive's file comes from another life: its epochs begin anew");
+        }
+        Ok(())
+    }
+
     fn prepared(file: Connection) -> Result<Self, StoreError> {
         file.busy_timeout(Duration::from_secs(2))?;
         file.pragma_update(None, "journal_mode", "wal")?;
         file.pragma_update(None, "synchronous", "full")?;
         file.execute(SCHEMA, [])?;
-        Ok(Self { file })
+        Ok(Self { file, gathering: false })
     }
 
     /// The tally that was saved last, for the instance with this epoch.
-    pub fn load(&self, question: &str, epoch: u64) -> Result<Option<String>, StoreError> {
-        self.begin()?;
+    pub fn load(&mut self, question: &str, epoch: u64) -> Result<Option<String>, StoreError> {
+        self.gather()?;
         let row = self.file.prepare_cached(LOAD)?.query_row(params![question, epoch], |row| row.get(0)).optional()?;
         row.ok_or_else(|| StoreError::Stale { question: question.to_owned(), epoch })
     }
 
     /// Puts a tally with `total` responses in the place of the last; it lasts from the next commit on.
-    pub fn save(&self, question: &str, epoch: u64, total: u64, tally: &str) -> Result<(), StoreError> {
-        self.begin()?;
+    pub fn save(&mut self, question: &str, epoch: u64, total: u64, tally: &str) -> Result<(), StoreError> {
+        self.gather()?;
         match self.file.prepare_cached(SAVE)?.execute(params![question, epoch, total, tally])? {
             0 => Err(StoreError::Stale { question: question.to_owned(), epoch }),
             _ => Ok(()),
@@ -98,20 +111,23 @@ impl Store {
     }
 
     /// Makes all that was written since the last commit last; if that fails, none of it has been written.
-    pub fn commit(&self) -> Result<(), StoreError> {
-        if self.file.is_autocommit() {
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.gathering) {
             return Ok(());
         }
+        // It also fails where SQLite has rolled back by itself, after a full disk for one.
         self.file.execute_batch("COMMIT").inspect_err(|_| {
-            // Not to be done, or done already by SQLite itself: both are well.
-            let _ = self.file.execute_batch("ROLLBACK");
+            if !self.file.is_autocommit() {
+                let _ = self.file.execute_batch("ROLLBACK");
+            }
         })?;
         Ok(())
     }
 
-    fn begin(&self) -> Result<(), StoreError> {
-        if self.file.is_autocommit() {
+    fn gather(&mut self) -> Result<(), StoreError> {
+        if !self.gathering {
             self.file.execute_batch("BEGIN IMMEDIATE")?;
+            self.gathering = true;
         }
         Ok(())
     }
@@ -140,7 +156,7 @@ mod tests {
 
     #[test]
     fn keeps_the_last_tally() {
-        let store = store();
+        let mut store = store();
         assert_eq!(store.load("q", 1).unwrap(), None);
         store.save("q", 1, 10, "ten").unwrap();
         store.save("q", 1, 11, "eleven").unwrap();
@@ -149,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_lower_epoch_neither_saves_nor_loads() {
-        let store = store();
+        let mut store = store();
         store.load("q", 5).unwrap();
         store.save("q", 5, 10, "five").unwrap();
         store.load("q", 6).unwrap();
@@ -160,14 +176,25 @@ mod tests {
 
     #[test]
     fn an_overtaken_save_of_the_same_epoch_is_refused() {
-        let store = store();
+        let mut store = store();
         store.save("q", 1, 11, "eleven").unwrap();
         assert!(stale(store.save("q", 1, 10, "ten")));
     }
 
     #[test]
+    fn a_file_of_another_life_serves_again() {
+        let mut store = store();
+        store.save("q", 700, 10, "ten").unwrap();
+        store.begin(701).unwrap();
+        assert!(stale(store.load("q", 3)), "of the same life: it was replaced");
+        store.begin(2).unwrap();
+        assert_eq!(store.load("q", 3).unwrap().as_deref(), Some("ten"));
+        store.save("q", 3, 11, "eleven").unwrap();
+    }
+
+    #[test]
     fn looking_takes_nothing() {
-        let store = store();
+        let mut store = store();
         assert_eq!(store.saved("q").unwrap(), None);
         store.load("q", 1).unwrap();
         assert_eq!(store.saved("q").unwrap(), None, "nothing was saved yet");
@@ -177,9 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_was_rolled_back_is_not_committed() {
+        let mut store = store();
+        store.save("q", 1, 1, "one").unwrap();
+        store.file.execute_batch("ROLLBACK").unwrap();
+        assert!(store.commit().is_err(), "whoever waits for it must not be told that it lasts");
+        store.save("q", 1, 1, "one").unwrap();
+        store.commit().unwrap();
+    }
+
+    #[test]
     fn what_is_committed_lasts() {
         let path = std::env::temp_dir().join(format!("poll-store-{}.sqlite", std::process::id()));
-        let store = Store::open(&path).unwrap();
+        let mut store = Store::open(&path).unwrap();
         store.save("q", 1, 1, "one").unwrap();
         store.commit().unwrap();
         store.commit().unwrap();
