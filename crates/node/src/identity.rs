@@ -138,7 +138,7 @@ pub struct DataDir {
     host: String,
     boot: Boot,
     record: Mutex<Record>,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl std::fmt::Debug for Record {
@@ -182,7 +182,18 @@ impl DataDir {
         record.boot = Boot(now.max(record.boot.0 + 1));
         write(path, &record)?;
         let boot = record.boot;
-        Ok(Self { path: path.to_owned(), host: host.to_owned(), boot, record: Mutex::new(record), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            host: host.to_owned(),
+            boot,
+            record: Mutex::new(record),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Releases the lock: another agent may open the directory.
+    pub fn close(&self) {
+        *self.lock.lock() = None;
     }
 
     /// The data directory.

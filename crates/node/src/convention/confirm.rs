@@ -43,7 +43,9 @@ async fn rounds(group: Group, mut queue: mpsc::Receiver<Asked>) {
     let mut asked = Vec::new();
     while queue.recv_many(&mut asked, QUEUE).await > 0 {
         let outcome = round(&group).await;
-        asked.drain(..).for_each(|asked| drop(asked.send(outcome)));
+        for asked in asked.drain(..) {
+            let _ = asked.send(outcome);
+        }
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) struct Copies {
 impl Copies {
     /// `version` is the sender that the machine announces its versions on.
     pub(crate) fn new(machine: Option<SharedMachine>, version: Arc<watch::Sender<u64>>) -> Self {
-        Self { machine, followed: RwLock::default(), by_log: AtomicBool::new(false), version }
+        let known = machine.as_ref().map_or(0, |machine| machine.read().directory.version());
+        version.send_replace(known);
+        Self { machine, followed: RwLock::default(), by_log: AtomicBool::new(known > 0), version }
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {
@@ -53,7 +55,8 @@ impl Copies {
         if !self.is_by_log() && log >= self.version() {
             self.by_log.store(true, Ordering::Release);
             *self.followed.write() = Directory::default();
-            announce(&self.version, log);
+            // Readers look again even if the number is the same: what they see is another copy.
+            self.version.send_modify(|now| *now = log.max(*now));
         }
     }
 

@@ -1,41 +1,106 @@
 //! Capabilities, types and load: each host the only writer of its own, spread by anti-entropy.
+//!
+//! Each second a digest goes to a random peer, whose answer is what this agent lacks; a change of the own facts is
+//! announced to everybody at once, and whoever is behind asks.
 
-use odeon_cluster::{capability, host::Load};
-use odeon_protocol::NodeId;
-use parking_lot::RwLock;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+use super::handle::Shared;
+use odeon_cluster::{
+    anti_entropy::{Delta, Digest, Facts as Sheets, Hint},
+    gossip::Datagram,
+    host::HostView,
 };
+use odeon_protocol::{
+    Boot, NodeId,
+    control::{decode, encode},
+    peer::{PeerReply, PeerRequest},
+};
+use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Notify, time::sleep};
+
+/// Between two exchanges with a random peer.
+const EVERY: Duration = Duration::from_secs(1);
+/// For one exchange.
+const EXCHANGE: Duration = Duration::from_secs(2);
+/// Changes that come close together are announced together.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// What is known of every host.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    me: NodeId,
-    known: RwLock<BTreeMap<NodeId, Known>>,
-}
-
-/// What is known of one host.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
-    pub(crate) capabilities: capability::Map,
-    pub(crate) types: BTreeSet<Arc<str>>,
-    pub(crate) draining: bool,
-    pub(crate) load: Load,
-    pub(crate) load_version: u64,
+    sheets: Mutex<Sheets>,
+    changed: Notify,
 }
 
 impl Facts {
-    pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, known: RwLock::default() }
+    pub(crate) fn new(me: NodeId, boot: Boot) -> Self {
+        Self { sheets: Mutex::new(Sheets::new(me, boot)), changed: Notify::new() }
     }
 
-    /// Changes what this host says of itself.
-    pub(crate) fn set(&self, change: impl FnOnce(&mut Known)) {
-        change(self.known.write().entry(self.me).or_default());
+    /// Changes what this host says of itself; `change` answers whether anything is new.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Sheets) -> bool) {
+        if change(&mut self.sheets.lock()) {
+            self.changed.notify_one();
+        }
     }
 
-    pub(crate) fn of(&self, node: NodeId) -> Known {
-        self.known.read().get(&node).cloned().unwrap_or_default()
+    /// Writes what is known of a host into its view.
+    pub(crate) fn fill(&self, host: &mut HostView) {
+        self.sheets.lock().fill(host);
+    }
+
+    /// What the sender of a digest lacks, as it travels.
+    pub(crate) fn answer(&self, digest: &[u8]) -> PeerReply {
+        let lacks = decode::<Digest>(digest).map(|digest| self.sheets.lock().answer(&digest)).unwrap_or_default();
+        PeerReply::Facts(encode(&lacks))
+    }
+}
+
+/// Announces changes and asks around, until the agent stops.
+pub(crate) async fn spread(shared: Arc<Shared>) {
+    let facts = shared.peers.facts();
+    loop {
+        tokio::select! {
+            () = facts.changed.notified() => {
+                sleep(GATHER).await;
+                announce(&shared);
+            }
+            () = sleep(EVERY) => {
+                let hosts = shared.copies.read(|directory| directory.hosts().map(|host| host.node).collect::<Vec<_>>());
+                facts.sheets.lock().set_members(hosts);
+                let peers = shared.peers.connected();
+                if !peers.is_empty() {
+                    let (node, _) = peers[rand::random_range(0..peers.len())];
+                    tokio::spawn(pull(shared.clone(), node));
+                }
+            }
+        }
+    }
+}
+
+fn announce(shared: &Shared) {
+    let hint = shared.peers.facts().sheets.lock().hint();
+    let body = Datagram::Hint(hint).encode();
+    for (_, control) in shared.peers.connected() {
+        // A lost announcement only delays: the next exchange brings it.
+        drop(control.datagram(body.clone().into()));
+    }
+}
+
+/// Another agent says that its facts have changed.
+pub(crate) fn heard(shared: &Arc<Shared>, from: NodeId, hint: &Hint) {
+    if shared.peers.facts().sheets.lock().behind(hint) {
+        tokio::spawn(pull(shared.clone(), from));
+    }
+}
+
+/// Asks a peer for what this agent lacks.
+pub(crate) async fn pull(shared: Arc<Shared>, from: NodeId) {
+    let facts = shared.peers.facts();
+    let digest = encode(&facts.sheets.lock().digest());
+    if let Ok(PeerReply::Facts(delta)) = shared.peers.call(from, PeerRequest::Facts(digest), EXCHANGE).await
+        && let Ok(delta) = decode::<Delta>(&delta)
+    {
+        facts.sheets.lock().take(delta);
     }
 }

@@ -4,13 +4,18 @@ use super::{
     confirm::Confirmations,
     copies::Copies,
     error::{CallError, ProposeError},
+    follow,
+    gossip::Seen,
+    leader::Leading,
     lease::Lease,
+    links::Unsent,
     peers::Peers,
     proposals::{self, Proposals},
     raft::Group,
     service::Service,
     status::{HostStatus, Status},
     tokens,
+    wire::Leadership,
 };
 use crate::identity::DataDir;
 use bytes::Bytes;
@@ -24,17 +29,21 @@ use odeon_protocol::{
     peer::{PeerReply, PeerRequest},
 };
 use odeon_transport::tls::Identity;
+use openraft::{EmptyNode, RaftMetrics};
 use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// The way into the convention for everything else on this host. Clones are the same.
@@ -56,13 +65,24 @@ pub(crate) struct Shared {
     pub(crate) group: Option<Group>,
     pub(crate) confirmations: Option<Confirmations>,
     pub(crate) leader_hint: AtomicU64,
-    /// Who votes, as the agent that this one follows says.
-    pub(crate) heard_voters: Mutex<BTreeSet<NodeId>>,
+    /// Who leads and votes, as other agents say.
+    pub(crate) heard: Mutex<Leadership>,
+    /// When the log was last fed by a leader.
+    pub(crate) fed: Mutex<Option<Instant>>,
+    /// What is told to others as the address to dial.
+    pub(crate) advertise: Option<String>,
+    pub(crate) witness: bool,
     pub(crate) proposals: Proposals,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) seen: Seen,
+    pub(crate) leading: Leading,
     pub(crate) lease: watch::Sender<Lease>,
     pub(crate) over: watch::Sender<Option<Over>>,
     pub(crate) ready: watch::Sender<bool>,
+    /// The leader is to be looked for.
+    pub(crate) seek: Notify,
+    /// The named actors of a lost lease are at rest.
+    pub(crate) rested: Notify,
     pub(crate) stop: CancellationToken,
     /// Cancelled when every task of the convention has ended.
     pub(crate) stopped: CancellationToken,
@@ -80,19 +100,115 @@ impl Shared {
     /// Another agent said who leads; nothing if it did not know, or the leader known did not answer.
     pub(crate) fn hint_leader(&self, leader: Option<NodeId>) {
         self.leader_hint.store(leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
+        if leader.is_none() {
+            self.seek.notify_one();
+        }
+    }
+
+    /// Another agent said who leads and votes; the newer term is believed.
+    pub(crate) fn hear_leadership(&self, says: &Leadership) {
+        let mut heard = self.heard.lock();
+        if says.term > heard.term || (says.term == heard.term && says.leader.is_some()) {
+            *heard = says.clone();
+            if says.leader.is_some() {
+                self.hint_leader(says.leader);
+            }
+        }
+    }
+
+    /// What this agent can say of it.
+    pub(crate) fn leadership(&self) -> Leadership {
+        let heard = self.heard.lock().clone();
+        let Some(group) = &self.group else { return heard };
+        let metrics = group.raft.metrics();
+        let now = metrics.borrow();
+        let voters: Vec<NodeId> = now.membership_config.voter_ids().map(NodeId).collect();
+        if voters.is_empty() || now.current_term < heard.term {
+            return heard;
+        }
+        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters }
+    }
+
+    /// Returns when who leads has changed; for ever on an agent without a log.
+    pub(crate) async fn leader_changes(&self) {
+        let Some(group) = &self.group else { return std::future::pending().await };
+        let mut metrics = group.raft.metrics();
+        let of = |now: &RaftMetrics<u64, EmptyNode>| (now.current_term, now.current_leader);
+        let before = of(&metrics.borrow());
+        if metrics.wait_for(|now| of(now) != before).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether a majority has confirmed just now that this agent leads; else who might.
+    pub(crate) async fn confirm(&self) -> Result<(), Option<NodeId>> {
+        match &self.confirmations {
+            Some(confirmations) => confirmations.confirm().await,
+            None => Err(self.leader()),
+        }
+    }
+
+    /// Whether the Raft log feeds this agent: it leads, or a leader appended lately.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.leads() || self.fed.lock().is_some_and(|when| when.elapsed() < follow::SILENT_MAX)
+    }
+
+    /// Whom to follow or to ask, the best first.
+    pub(crate) fn sources(&self) -> Vec<NodeId> {
+        let (leader, voters) = (self.leader(), self.voters());
+        let mut known: BTreeSet<NodeId> = voters.clone();
+        self.copies.read(|directory| {
+            let hosts = directory.hosts().filter(|host| host.role == Role::Voter && !host.dead);
+            known.extend(hosts.map(|host| host.node));
+        });
+        known.extend(self.data.belonging().into_iter().flat_map(|belonging| belonging.peers).map(|peer| peer.node));
+        known.remove(&self.me);
+        let mut sources: Vec<NodeId> = known.into_iter().collect();
+        sources.sort_by_key(|node| {
+            let connected = self.peers.connected_to(*node).is_some();
+            (Some(*node) != leader, !voters.contains(node), !connected)
+        });
+        sources
     }
 
     /// Who votes, as far as this agent knows.
     pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
         let log = self.group.as_ref().map(|group| group.raft.metrics().borrow().membership_config.clone());
         let by_log: BTreeSet<NodeId> = log.iter().flat_map(|log| log.voter_ids()).map(NodeId).collect();
-        if by_log.is_empty() { self.heard_voters.lock().clone() } else { by_log }
+        if by_log.is_empty() { self.heard.lock().voters.iter().copied().collect() } else { by_log }
+    }
+
+    /// The address that this agent tells others; unspecified where only they can see it.
+    pub(crate) fn says_address(&self) -> String {
+        let listens = self.peers.listens_on();
+        match &self.advertise {
+            Some(address) => address.clone(),
+            None if listens.ip().is_unspecified() && self.leads() => {
+                SocketAddr::new(own_ip(listens), listens.port()).to_string()
+            }
+            None => listens.to_string(),
+        }
     }
 
     /// Whether this agent leads.
     pub(crate) fn leads(&self) -> bool {
         self.group.as_ref().is_some_and(|group| group.raft.metrics().borrow().state == openraft::ServerState::Leader)
     }
+}
+
+/// The address by which this host reaches others, as its routes say. Nothing is sent.
+fn own_ip(listens: SocketAddr) -> IpAddr {
+    let (any, far): (IpAddr, IpAddr) = match listens {
+        // Addresses for documentation: no host has them, the default route leads there.
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    let route = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((far, 9))?;
+        socket.local_addr()
+    };
+    route().map_or_else(|_: std::io::Error| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
 /// Why this agent's boot has ended, as the convention sees it: it has to stop its workers.
@@ -183,6 +299,11 @@ impl Handle {
         self.shared.lease.subscribe()
     }
 
+    /// The named actors of the lost lease are at rest: goes on under the new generation.
+    pub fn rested(&self) {
+        self.shared.rested.notify_one();
+    }
+
     /// Set when the convention has given this boot up.
     #[must_use]
     pub fn over(&self) -> watch::Receiver<Option<Over>> {
@@ -219,25 +340,22 @@ impl Handle {
 
     /// What this host can do, replacing what was said before; spreads to every agent.
     pub fn set_capabilities(&self, capabilities: capability::Map) {
-        self.shared.peers.facts().set(|mine| mine.capabilities = capabilities);
+        self.shared.peers.facts().set(|mine| mine.set_capabilities(&capabilities));
     }
 
     /// The actor types that this host's workers run; spreads to every agent.
     pub fn set_types(&self, types: BTreeSet<Arc<str>>) {
-        self.shared.peers.facts().set(|mine| mine.types = types);
+        self.shared.peers.facts().set(|mine| mine.set_types(types));
     }
 
     /// Whether this host takes no new actors; spreads to every agent.
     pub fn set_draining(&self, draining: bool) {
-        self.shared.peers.facts().set(|mine| mine.draining = draining);
+        self.shared.peers.facts().set(|mine| mine.set_draining(draining));
     }
 
     /// How busy this host is; spreads to every agent.
     pub fn set_load(&self, load: Load) {
-        self.shared.peers.facts().set(|mine| {
-            mine.load = load;
-            mine.load_version += 1;
-        });
+        self.shared.peers.facts().set(|mine| mine.set_load(load));
     }
 
     /// Asks another agent; answered by its [`Service`]. Asking oneself works, too.
@@ -248,9 +366,20 @@ impl Handle {
         self.shared.peers.call(node, request, within).await
     }
 
-    /// Queues a data frame towards another agent. Answers `false`, and takes nothing, while too much is queued.
-    pub fn send(&self, node: NodeId, frame: Bytes) -> bool {
-        self.shared.peers.send(node, frame)
+    /// Queues a data frame towards another agent, on the lane of its sender and receiver.
+    ///
+    /// Frames wait for a broken link for 10 s; then they come back by [`Service::undelivered`].
+    ///
+    /// # Errors
+    /// Too much is queued (frames of class urgent are taken nevertheless), or there is no such host; the frame is in
+    /// the error.
+    pub fn send(&self, node: NodeId, frame: Bytes) -> Result<(), Unsent> {
+        self.shared.peers.links.send(node, frame)
+    }
+
+    /// Waits until a frame like this one may be taken. Others may be quicker: send again in a loop.
+    pub async fn room(&self, node: NodeId, like: &[u8]) {
+        self.shared.peers.links.room(node, like).await;
     }
 
     /// Makes a join token; answers its text.

@@ -10,30 +10,40 @@
 //! The rest of the agent sees [`Handle`] and implements [`Service`].
 
 mod admission;
+mod certificates;
 pub(crate) mod clock;
 mod confirm;
 mod copies;
+mod door;
 mod error;
 mod facts;
+mod follow;
+mod gossip;
 mod handle;
 mod joining;
+mod leader;
 mod lease;
+mod links;
 mod peers;
 mod proposals;
 mod raft;
+mod seek;
 mod server;
 mod service;
 mod start;
 mod status;
 mod store;
 mod tasks;
+mod token_out;
 mod tokens;
+mod voters;
 mod wire;
 
 pub use clock::now;
 pub use error::{CallError, ProposeError, StartError};
 pub use handle::{Handle, Over};
 pub use lease::Lease;
+pub use links::Unsent;
 pub use service::{Answering, Service};
 pub use start::start;
 pub use status::{HostRole, HostState, HostStatus, Status};

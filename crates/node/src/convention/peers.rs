@@ -1,38 +1,86 @@
-//! The other agents: who is reached how, and who answers their requests.
+//! The other agents: control connections to them, dialled by need, and who answers their requests.
+//!
+//! - **PE-1.** At most one dial to a peer is under way for each kind of connection; a failed one is not repeated at once.
+//! - **PE-2.** Of two control connections the one that does not stay is closed only after what was under way had time
+//!   to end.
+//! - **PE-3.** Control connections run on the convention's runtime, data connections on the router's.
 
 use super::{
     error::CallError,
     facts::Facts,
+    links::Links,
     service::{Answering, Service},
     wire::{Reply, Request},
 };
 use bytes::Bytes;
-use odeon_cluster::host::Liveness;
 use odeon_protocol::{
     Boot, NodeId,
+    control::{decode, encode},
     peer::{PeerReply, PeerRequest},
 };
-use parking_lot::RwLock;
+use odeon_transport::quic::{Code, Connection, Control, Endpoint, Kind, Peer, Publisher, RequestError, Serve, stays};
+use parking_lot::{Mutex, RwLock};
 use std::{
+    collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{
+    net::lookup_host,
+    runtime,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
 
-/// Answers requests of other agents, and this agent's own to itself.
-pub(crate) trait Answers: Send + Sync + 'static {
-    fn answer(&self, from: NodeId, request: Request) -> Answering<Reply>;
+/// After a failed dial the next one is made no earlier than this.
+const DIAL_PAUSE: Duration = Duration::from_millis(250);
+/// A connection that another took the place of still serves what was under way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the rest of the convention does for its connections.
+pub(crate) trait Home: Send + Sync + 'static {
+    /// Answers a request of another agent, or of this one to itself. `address` is where it came from.
+    fn answer(&self, from: NodeId, address: SocketAddr, request: Request) -> Answering<Reply>;
+
+    /// Serves a stream of answers.
+    fn subscribe(&self, from: NodeId, request: Request, publisher: Publisher) -> Answering<()>;
+
+    /// Takes a datagram.
+    fn datagram(&self, from: NodeId, body: &[u8]);
+
+    /// What to dial, and the newest boot that is known; nothing for a stranger.
+    fn way_to(&self, node: NodeId) -> Option<(String, Boot)>;
 }
 
 /// See the module's head.
 pub(crate) struct Peers {
-    me: NodeId,
-    answers: OnceLock<Arc<dyn Answers>>,
+    pub(super) me: NodeId,
+    pub(super) endpoint: Endpoint,
+    listens_on: SocketAddr,
+    home: OnceLock<Arc<dyn Home>>,
     service: RwLock<Option<Arc<dyn Service>>>,
     facts: Facts,
-    listens_on: SocketAddr,
+    controls: Mutex<HashMap<NodeId, Arc<Way>>>,
+    pub(super) links: Links,
+    /// The convention's runtime.
+    runtime: runtime::Handle,
+    /// The router's runtime.
+    pub(super) router: runtime::Handle,
+    this: Weak<Self>,
+}
+
+/// The control connection to one peer.
+#[derive(Default)]
+struct Way {
+    control: Mutex<Option<Control>>,
+    dialling: tokio::sync::Mutex<Option<(Instant, String)>>,
+}
+
+impl Way {
+    fn open(&self) -> Option<Control> {
+        self.control.lock().clone().filter(|control| control.connection().is_open())
+    }
 }
 
 impl fmt::Debug for Peers {
@@ -42,9 +90,22 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(me: NodeId, listens_on: SocketAddr) -> Self {
-        let (answers, service) = (OnceLock::new(), RwLock::default());
-        Self { me, answers, service, facts: Facts::new(me), listens_on }
+    /// Has to be called on the convention's runtime.
+    pub(crate) fn new(endpoint: Endpoint, boot: Boot, listens_on: SocketAddr, router: runtime::Handle) -> Arc<Self> {
+        let me = endpoint.identity().node();
+        Arc::new_cyclic(|this| Self {
+            me,
+            endpoint,
+            listens_on,
+            home: OnceLock::new(),
+            service: RwLock::default(),
+            facts: Facts::new(me, boot),
+            controls: Mutex::default(),
+            links: Links::new(this.clone()),
+            runtime: runtime::Handle::current(),
+            router,
+            this: this.clone(),
+        })
     }
 
     pub(crate) fn listens_on(&self) -> SocketAddr {
@@ -56,21 +117,26 @@ impl Peers {
     }
 
     pub(crate) fn serve(&self, service: Arc<dyn Service>) {
-        *self.service.write() = Some(service);
+        *self.service.write() = Some(service.clone());
+        self.links.flush_early(&*service);
     }
 
     pub(crate) fn service(&self) -> Option<Arc<dyn Service>> {
         self.service.read().clone()
     }
 
-    /// Set once, before anything is asked.
-    pub(crate) fn answer_by(&self, answers: Arc<dyn Answers>) {
-        drop(self.answers.set(answers));
+    /// Drops the service: it holds handles of this convention.
+    pub(crate) fn forget_service(&self) {
+        *self.service.write() = None;
     }
 
-    /// How that boot of a host seems to be.
-    pub(crate) fn liveness(&self, node: NodeId, _boot: Boot) -> Liveness {
-        if node == self.me { Liveness::Up } else { Liveness::Unknown }
+    /// Set once, before anything is asked.
+    pub(crate) fn live_in(&self, home: Arc<dyn Home>) {
+        drop(self.home.set(home));
+    }
+
+    pub(super) fn home(&self) -> Option<&Arc<dyn Home>> {
+        self.home.get()
     }
 
     /// Asks another agent, dialling it first if need be.
@@ -78,24 +144,44 @@ impl Peers {
         if node == self.me {
             return self.ask_myself(request, within).await;
         }
-        Err(CallError::Unreachable { node, why: "it is not connected".into() })
+        let until = Instant::now() + within;
+        let body = Bytes::from(encode(&request));
+        loop {
+            let control = match timeout_at(until, self.control(node)).await {
+                Ok(control) => control?,
+                Err(_) => return Err(CallError::Unreachable { node, why: format!("no connection within {within:?}") }),
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            match control.request(body.clone(), left).await {
+                // The connection was lost before the request went out: another may be there already.
+                Err(RequestError::Lost { may_have_run: false, .. }) if Instant::now() < until => {
+                    self.forget(node, &control);
+                }
+                answer => return read(node, answer),
+            }
+        }
     }
 
-    /// Asks another agent over the connection that there is.
+    /// Asks another agent over the connection that there is. Where there is none it is dialled for the next time.
     pub(crate) async fn ask_connected(
         &self,
         node: NodeId,
-        request: Request,
+        request: &Request,
         within: Duration,
     ) -> Result<Reply, CallError> {
-        self.ask(node, request, within).await
+        let Some(control) = self.way(node).open() else {
+            self.want(node);
+            return Err(CallError::Unreachable { node, why: "it is not connected".into() });
+        };
+        read(node, control.request(encode(request).into(), within).await)
     }
 
     async fn ask_myself(&self, request: Request, within: Duration) -> Result<Reply, CallError> {
         let node = self.me;
         let unanswered = |why: &str| CallError::Unanswered { node, why: why.into() };
-        let answers = self.answers.get().ok_or_else(|| unanswered("it is only starting"))?;
-        timeout(within, answers.answer(node, request)).await.map_err(|_| unanswered("it took too long"))
+        let home = self.home().ok_or_else(|| unanswered("it is only starting"))?;
+        let answer = home.answer(node, self.listens_on, request);
+        timeout(within, answer).await.map_err(|_| unanswered("it took too long"))
     }
 
     pub(crate) async fn call(
@@ -107,11 +193,184 @@ impl Peers {
         match self.ask(node, Request::Peer(request), within).await? {
             Reply::Peer(PeerReply::Refused(refusal)) => Err(CallError::Refused(refusal)),
             Reply::Peer(reply) => Ok(reply),
-            _ => Err(CallError::Unanswered { node, why: "its answer is to another question".into() }),
+            other => Err(other.unexpected(node)),
         }
     }
 
-    pub(crate) fn send(&self, _node: NodeId, _frame: Bytes) -> bool {
-        false
+    /// Has the peer dialled in the background, unless it is connected or being dialled.
+    pub(crate) fn want(&self, node: NodeId) {
+        let Some(this) = self.this.upgrade() else { return };
+        if self.way(node).dialling.try_lock().is_err() {
+            return;
+        }
+        self.runtime.spawn(async move {
+            if let Err(error) = this.control(node).await {
+                tracing::debug!(%error, "dialling");
+            }
+        });
+    }
+
+    /// The open control connection to a peer.
+    pub(crate) fn connected_to(&self, node: NodeId) -> Option<Control> {
+        let way = self.controls.lock().get(&node).cloned();
+        way?.open()
+    }
+
+    /// The peers that a control connection is open to.
+    pub(crate) fn connected(&self) -> Vec<(NodeId, Control)> {
+        let ways = self.controls.lock();
+        ways.iter().filter_map(|(node, way)| Some((*node, way.open()?))).collect()
+    }
+
+    /// The open control connection to a peer, or a new one.
+    pub(crate) async fn control(&self, node: NodeId) -> Result<Control, CallError> {
+        let way = self.way(node);
+        if let Some(control) = way.open() {
+            return Ok(control);
+        }
+        let mut failed = way.dialling.lock().await;
+        if let Some(control) = way.open() {
+            return Ok(control);
+        }
+        if let Some((when, _)) = &*failed {
+            sleep_until(*when + DIAL_PAUSE).await;
+        }
+        match self.dial(node, Kind::Control).await {
+            Ok(connection) => {
+                *failed = None;
+                Ok(self.take_control(connection))
+            }
+            Err(error) => {
+                *failed = Some((Instant::now(), error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Dials a peer on the runtime that is to carry the connection.
+    pub(super) async fn dial(&self, node: NodeId, kind: Kind) -> Result<Connection, CallError> {
+        let unreachable = |why: String| CallError::Unreachable { node, why };
+        let way = self.home().and_then(|home| home.way_to(node));
+        let (address, _) = way.ok_or_else(|| unreachable("no such host is known".into()))?;
+        let endpoint = self.endpoint.clone();
+        let runtime = if kind == Kind::Control { &self.runtime } else { &self.router };
+        let dialled = runtime.spawn(async move {
+            let mut why = format!("the name {address} does not resolve");
+            let found = lookup_host(&address).await.map_err(|error| format!("{why}: {error}"))?;
+            for address in found {
+                match endpoint.dial(address, node, kind).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => why = error.to_string(),
+                }
+            }
+            Err(why)
+        });
+        dialled.await.map_err(|_| unreachable("the agent is stopping".into()))?.map_err(unreachable)
+    }
+
+    /// Takes a new control connection into use; answers the one that is to be used.
+    pub(super) fn take_control(&self, connection: Connection) -> Control {
+        let node = connection.peer().node;
+        let way = self.way(node);
+        let serving = Arc::new(Serving { peers: self.this.clone() });
+        let _runtime = self.runtime.enter();
+        let (seen, new) = (connection.seen(), Control::start(connection, serving));
+        let mut held = way.control.lock();
+        let kept = match held.take().filter(|held| held.connection().is_open()) {
+            Some(old) if stays(self.me, node, old.connection().seen(), seen) => {
+                linger(new);
+                old
+            }
+            Some(old) => {
+                linger(old);
+                new
+            }
+            None => new,
+        };
+        *held = Some(kept.clone());
+        kept
+    }
+
+    fn forget(&self, node: NodeId, lost: &Control) {
+        let way = self.way(node);
+        let mut held = way.control.lock();
+        if held.as_ref().is_some_and(|held| !held.connection().is_open()) {
+            *held = None;
+        }
+        drop(held);
+        lost.close(Code::Done, "lost");
+    }
+
+    fn way(&self, node: NodeId) -> Arc<Way> {
+        self.controls.lock().entry(node).or_default().clone()
+    }
+
+    /// Closes connections to hosts that do not belong any more, and those whose certificate has run out.
+    pub(crate) fn weed(&self, belongs: impl Fn(NodeId) -> bool) {
+        let now = std::time::SystemTime::now();
+        for (node, control) in self.connected() {
+            if !belongs(node) {
+                control.close(Code::Refused, "this host does not belong to the convention");
+            } else if control.connection().peer().not_after < now {
+                control.close(Code::Expired, "the certificate has run out");
+            }
+        }
+    }
+}
+
+fn linger(control: Control) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = sleep(LINGER) => control.close(Code::Duplicate, "another connection took its place"),
+            _ = control.closed() => {}
+        }
+    });
+}
+
+fn read(node: NodeId, answer: Result<Bytes, RequestError>) -> Result<Reply, CallError> {
+    let body = answer.map_err(|error| match error.may_have_run() {
+        true => CallError::Unanswered { node, why: error.to_string() },
+        false => CallError::Unreachable { node, why: error.to_string() },
+    })?;
+    decode(&body).map_err(|error| CallError::Unanswered { node, why: error.to_string() })
+}
+
+/// Answers what comes on a control connection.
+struct Serving {
+    peers: Weak<Peers>,
+}
+
+impl Serving {
+    fn home(&self) -> Option<Arc<dyn Home>> {
+        self.peers.upgrade()?.home().cloned()
+    }
+}
+
+impl Serve for Serving {
+    fn request(&self, from: &Peer, body: Bytes) -> Answering<Bytes> {
+        let (home, node, address) = (self.home(), from.node, from.address);
+        Box::pin(async move {
+            let reply = match (home, decode::<Request>(&body)) {
+                (Some(home), Ok(request)) => home.answer(node, address, request).await,
+                (None, _) => Reply::Refused("the agent is only starting, or stopping".into()),
+                (_, Err(error)) => Reply::Refused(error.to_string()),
+            };
+            encode(&reply).into()
+        })
+    }
+
+    fn subscribe(&self, from: &Peer, body: Bytes, publisher: Publisher) -> Answering<()> {
+        let (home, node) = (self.home(), from.node);
+        Box::pin(async move {
+            if let (Some(home), Ok(request)) = (home, decode::<Request>(&body)) {
+                home.subscribe(node, request, publisher).await;
+            }
+        })
+    }
+
+    fn datagram(&self, from: &Peer, body: Bytes) {
+        if let Some(home) = self.home() {
+            home.datagram(from.node, &body);
+        }
     }
 }

@@ -8,10 +8,13 @@ use super::{
     store::{self, Log, SharedMachine, TypeConfig, Vote},
     wire::{Reply, Request},
 };
-use odeon_protocol::NodeId;
+use odeon_cluster::lease::TIMING;
+use odeon_protocol::{NodeId, limits::CONTROL_BYTES_MAX};
 use openraft::{
     Config, EmptyNode, RaftNetwork, RaftNetworkFactory, Snapshot, SnapshotPolicy,
-    error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable},
+    error::{
+        Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+    },
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
@@ -20,9 +23,6 @@ use tokio::sync::watch;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
 
-const HEARTBEAT: Duration = Duration::from_millis(100);
-const ELECTION_MIN: Duration = Duration::from_millis(400);
-const ELECTION_MAX: Duration = Duration::from_millis(600);
 /// Entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 2000;
 /// Entries kept behind a snapshot, for voters that lag.
@@ -31,7 +31,9 @@ const KEPT_BEHIND_SNAPSHOT: u64 = 1000;
 const ENTRIES_PER_MESSAGE: u64 = 64;
 /// Between two attempts to reach a voter that does not answer.
 const RETRY: Duration = Duration::from_millis(100);
-/// For a whole snapshot to arrive and be installed.
+/// Bytes of a snapshot in one message.
+const PIECE: usize = 4 << 20;
+/// For a piece of a snapshot to arrive, and for the whole to be installed.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
 
 /// This agent's part in the group, whether it votes by now or not.
@@ -76,9 +78,9 @@ fn config() -> Config {
     let millis = |span: Duration| span.as_millis() as u64;
     Config {
         cluster_name: "odeon".into(),
-        heartbeat_interval: millis(HEARTBEAT),
-        election_timeout_min: millis(ELECTION_MIN),
-        election_timeout_max: millis(ELECTION_MAX),
+        heartbeat_interval: millis(TIMING.heartbeat),
+        election_timeout_min: millis(TIMING.election_min),
+        election_timeout_max: millis(TIMING.election_max),
         install_snapshot_timeout: millis(SNAPSHOT_WAIT),
         max_payload_entries: ENTRIES_PER_MESSAGE,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
@@ -111,8 +113,26 @@ struct Client {
 type RpcError<E = RaftError<u64>> = RPCError<u64, EmptyNode, E>;
 
 impl Client {
-    async fn ask(&self, request: Request, within: Duration) -> Result<Reply, Unreachable> {
+    async fn ask(&self, request: &Request, within: Duration) -> Result<Reply, Unreachable> {
         self.peers.ask_connected(self.target, request, within).await.map_err(|error| Unreachable::new(&error))
+    }
+
+    /// A snapshot goes in pieces: one message has a limit.
+    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot<TypeConfig>) -> Result<Reply, Unreachable> {
+        let (data, mut end) = (*snapshot.snapshot, Some(Box::new((vote, snapshot.meta))));
+        let mut offset = 0;
+        loop {
+            let piece = &data[offset..data.len().min(offset + PIECE)];
+            let next = offset + piece.len();
+            let end = if next == data.len() { end.take() } else { None };
+            let last = end.is_some();
+            let request = Request::Snapshot { offset: offset as u64, piece: piece.to_vec(), end };
+            let reply = self.ask(&request, SNAPSHOT_WAIT).await?;
+            if last || !matches!(reply, Reply::Piece) {
+                return Ok(reply);
+            }
+            offset = next;
+        }
     }
 }
 
@@ -126,14 +146,20 @@ impl RaftNetwork<TypeConfig> for Client {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        match self.ask(Request::Append(rpc), option.hard_ttl()).await? {
+        let entries = rpc.entries.len() as u64;
+        let request = Request::Append(rpc);
+        if entries > 1 && postcard::experimental::serialized_size(&request).is_ok_and(|bytes| bytes > CONTROL_BYTES_MAX)
+        {
+            return Err(PayloadTooLarge::new_entries_hint(entries / 2).into());
+        }
+        match self.ask(&request, option.hard_ttl()).await? {
             Reply::Append(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn vote(&mut self, rpc: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
-        match self.ask(Request::Vote(rpc), option.hard_ttl()).await? {
+        match self.ask(&Request::Vote(rpc), option.hard_ttl()).await? {
             Reply::Vote(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
@@ -146,10 +172,9 @@ impl RaftNetwork<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let request = Request::Snapshot { vote, meta: snapshot.meta, data: *snapshot.snapshot };
         tokio::select! {
             closed = cancel => Err(closed.into()),
-            answer = self.ask(request, SNAPSHOT_WAIT) => match answer? {
+            answer = self.send_snapshot(vote, snapshot) => match answer? {
                 Reply::Snapshot(vote) => Ok(SnapshotResponse { vote }),
                 other => Err(NetworkError::new(&io::Error::other(format!("an answer to another question: {other:?}"))).into()),
             },

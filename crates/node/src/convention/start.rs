@@ -1,10 +1,15 @@
 //! How an agent comes into its convention: it forms one, joins one, or goes on with the one that it belongs to.
 
 use super::{
+    admission::Admission,
     confirm::Confirmations,
     copies::Copies,
+    door::Entrance,
     error::StartError,
+    gossip::Seen,
     handle::{Handle, Shared},
+    joining,
+    leader::Leading,
     lease::Lease,
     peers::Peers,
     proposals::{Proposal, Proposals},
@@ -16,8 +21,11 @@ use crate::{
     config::Config,
     identity::{Belonging, DataDir},
 };
-use odeon_protocol::ConventionId;
-use odeon_transport::tls::{Authority, Certificate, Identity, NodeKey};
+use odeon_protocol::{Boot, ConventionId};
+use odeon_transport::{
+    quic::{BindError, Endpoint, Settings},
+    tls::{Authority, Certificate, Identity, NodeKey},
+};
 use parking_lot::Mutex;
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
@@ -26,7 +34,7 @@ use std::{
 };
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,19 +47,44 @@ use tokio_util::sync::CancellationToken;
 /// See [`StartError`].
 pub async fn start(config: &Config) -> Result<Handle, StartError> {
     let data = open_data(config)?;
-    let key = NodeKey::from_pem(&data.key()).map_err(|error| StartError::Other(error.to_string()))?;
+    let key = NodeKey::from_pem(&data.key()).map_err(|error| other(&error))?;
     let belonging = match data.belonging() {
         Some(belonging) if config.bootstrap && !belonging.formed => {
             return Err(StartError::NotFounder(belonging.convention));
         }
         Some(belonging) => belonging,
         None if config.bootstrap => form(&data, &key)?,
-        None => return Err(StartError::NoConvention(config.name.clone())),
+        None if config.join.is_empty() => return Err(StartError::NoConvention(config.name.clone())),
+        None => joining::enter(config, &data, &key, &joins_as(config)).await?,
     };
     let certificate = Certificate::from(belonging.certificate.clone());
     let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
-    let identity = Identity::new(key, certificate, roots).map_err(|error| StartError::Other(error.to_string()))?;
-    spawn(config, data, belonging, identity).await
+    let identity = Identity::new(key, certificate, roots).map_err(|error| other(&error))?;
+    let endpoint = bind(config, identity, data.boot())?;
+    spawn(config, data, belonging, endpoint).await
+}
+
+fn other(error: &dyn std::fmt::Display) -> StartError {
+    StartError::Other(error.to_string())
+}
+
+/// The address to be known by while joining; the port may change once it is bound, which the agent's start tells.
+fn joins_as(config: &Config) -> String {
+    config.advertise.clone().unwrap_or_else(|| config.listen.address.to_string())
+}
+
+/// Opens the UDP port; a default one that is taken moves.
+fn bind(config: &Config, identity: Arc<Identity>, boot: Boot) -> Result<Endpoint, StartError> {
+    let failed = |error: BindError| StartError::Listen { address: config.listen.address, why: error.to_string() };
+    match Endpoint::bind(config.listen.address, identity.clone(), Settings::new(boot)) {
+        Ok(endpoint) => Ok(endpoint),
+        Err(error) => {
+            let fallback = config.listen.fallback().ok_or_else(|| failed(error))?;
+            let endpoint = Endpoint::bind(fallback, identity, Settings::new(boot)).map_err(failed)?;
+            tracing::info!(wanted = %config.listen.address, "the default port is taken: another one is used");
+            Ok(endpoint)
+        }
+    }
 }
 
 fn open_data(config: &Config) -> Result<DataDir, StartError> {
@@ -83,82 +116,102 @@ fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartError> {
     Ok(belonging)
 }
 
-async fn spawn(
+async fn spawn(config: &Config, data: DataDir, belonging: Belonging, endpoint: Endpoint) -> Result<Handle, StartError> {
+    let (report, started) = oneshot::channel();
+    let (config, router) = (config.clone(), runtime::Handle::current());
+    std::thread::Builder::new()
+        .name("odeon-convention".into())
+        .spawn(move || live(&config, data, belonging, endpoint, router, report))
+        .map_err(|error| other(&error))?;
+    started.await.map_err(|_| StartError::Other("the convention's thread ended".into()))?
+}
+
+/// The convention's thread.
+fn live(
     config: &Config,
     data: DataDir,
     belonging: Belonging,
-    identity: Arc<Identity>,
-) -> Result<Handle, StartError> {
-    let (report, started) = oneshot::channel();
-    let config = config.clone();
-    std::thread::Builder::new()
-        .name("odeon-convention".into())
-        .spawn(move || {
-            let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(report.send(Err(StartError::Other(error.to_string())))),
-            };
-            let stopped = runtime.block_on(async {
-                match build(&config, data, belonging, identity).await {
-                    Ok((shared, proposals)) => {
-                        let stopped = shared.stopped.clone();
-                        drop(report.send(Ok(Handle { shared: shared.clone() })));
-                        tasks::run(shared, proposals).await;
-                        Some(stopped)
-                    }
-                    Err(error) => {
-                        drop(report.send(Err(error)));
-                        None
-                    }
-                }
-            });
-            // What still holds the storage and the data directory ends with the runtime's tasks.
-            drop(runtime);
-            if let Some(stopped) = stopped {
-                stopped.cancel();
+    endpoint: Endpoint,
+    router: runtime::Handle,
+    report: oneshot::Sender<Result<Handle, StartError>>,
+) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(report.send(Err(other(&error)))),
+    };
+    let stopped = runtime.block_on(async {
+        match build(config, data, belonging, endpoint, router).await {
+            Ok((shared, proposals)) => {
+                let stopped = shared.stopped.clone();
+                drop(report.send(Ok(Handle { shared: shared.clone() })));
+                tasks::run(shared, config.clone(), proposals).await;
+                Some(stopped)
             }
-        })
-        .map_err(|error| StartError::Other(error.to_string()))?;
-    started.await.map_err(|_| StartError::Other("the convention's thread ended".into()))?
+            Err(error) => {
+                drop(report.send(Err(error)));
+                None
+            }
+        }
+    });
+    // What still holds the storage ends with the runtime's tasks.
+    drop(runtime);
+    if let Some(stopped) = stopped {
+        stopped.cancel();
+    }
 }
 
 async fn build(
     config: &Config,
     data: DataDir,
     belonging: Belonging,
-    identity: Arc<Identity>,
+    endpoint: Endpoint,
+    router: runtime::Handle,
 ) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
+    let (identity, boot) = (endpoint.identity().clone(), data.boot());
     let me = identity.node();
-    let peers = Arc::new(Peers::new(me, config.listen.address));
+    let listens_on = endpoint.local_address().map_err(|error| other(&error))?;
+    let peers = Peers::new(endpoint.clone(), boot, listens_on, router.clone());
     let version = Arc::new(watch::Sender::new(0));
     let group = match belonging.voter {
         true => {
             let started = raft::start(me, &data.directory_file(), peers.clone(), version.clone()).await;
-            Some(started.map_err(|error| StartError::Other(error.to_string()))?)
+            Some(started.map_err(|error| other(&error))?)
         }
         false => None,
     };
     let (proposals, queue) = Proposals::new();
     let shared = Arc::new(Shared {
         me,
-        boot: data.boot(),
+        boot,
         convention: belonging.convention,
         copies: Arc::new(Copies::new(group.as_ref().map(|group| group.machine.clone()), version)),
         confirmations: group.as_ref().map(Confirmations::start),
         group,
         leader_hint: AtomicU64::new(0),
-        heard_voters: Mutex::default(),
+        heard: Mutex::default(),
+        fed: Mutex::default(),
         data,
         identity,
+        advertise: config.advertise.clone(),
+        witness: config.witness,
         proposals,
         peers: peers.clone(),
+        seen: Seen::new(me, boot),
+        leading: Leading::default(),
         lease: watch::Sender::new(Lease::default()),
         over: watch::Sender::new(None),
         ready: watch::Sender::new(false),
+        seek: Notify::new(),
+        rested: Notify::new(),
         stop: CancellationToken::new(),
         stopped: CancellationToken::new(),
-        requests: AtomicU64::new(0),
+        requests: AtomicU64::new(1),
     });
-    peers.answer_by(Arc::new(Server { shared: Arc::downgrade(&shared) }));
+    let server = Arc::new(Server { shared: Arc::downgrade(&shared), pieces: Mutex::default() });
+    peers.live_in(server.clone());
+    let admission = Arc::new(Admission { shared: Arc::downgrade(&shared), runtime: runtime::Handle::current() });
+    let door = Arc::new(Entrance { peers: Arc::downgrade(&peers), server, admission });
+    let _router = router.enter();
+    endpoint.listen(door);
     Ok((shared, queue))
 }

@@ -111,21 +111,18 @@ pub(super) fn hosts(shared: &Shared) -> Vec<HostView> {
 }
 
 fn view(shared: &Shared, member: &Member) -> HostView {
-    let known = shared.peers.facts().of(member.node);
-    HostView {
+    let mut view = HostView {
         node: member.node,
         boot: member.boot,
         name: member.name.clone(),
         address: member.address.clone(),
         role: member.role,
         witness: member.witness,
-        liveness: if member.dead { Liveness::Down } else { shared.peers.liveness(member.node, member.boot) },
-        draining: known.draining,
-        capabilities: known.capabilities,
-        types: known.types,
-        load: known.load,
-        load_version: known.load_version,
-    }
+        liveness: if member.dead { Liveness::Down } else { shared.seen.liveness(member.node) },
+        ..HostView::default()
+    };
+    shared.peers.facts().fill(&mut view);
+    view
 }
 
 pub(super) fn members(shared: &Shared) -> Vec<HostStatus> {

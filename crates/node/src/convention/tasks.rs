@@ -1,107 +1,242 @@
 //! What runs on the convention's thread from its start to its end.
 
 use super::{
+    ProposeError, certificates, facts, follow, gossip,
     handle::{Over, Shared},
+    leader, lease,
     proposals::{self, Proposal},
+    seek, token_out,
+    wire::Request,
 };
-use odeon_cluster::directory::{Answer, Command, Convention, Denied, Joiner, Role, Secret};
-use odeon_transport::tls::PublicKey;
+use crate::{
+    config::Config,
+    identity::{Belonging, Peer},
+};
+use odeon_cluster::directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing};
+use odeon_protocol::{Boot, NodeId};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// Between two attempts to be known by the directory.
 const RETRY: Duration = Duration::from_millis(200);
+/// For the data links to deliver what was sent, at the agent's end.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Between two looks at who belongs.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long an agent whose vote is wanted waits for it before it calls itself ready.
+const VOTE: Duration = Duration::from_secs(15);
 
 /// Runs everything until the agent stops, then ends it in order.
-pub(crate) async fn run(shared: Arc<Shared>, queue: mpsc::Receiver<Proposal>) {
+pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiver<Proposal>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(proposals::run(shared.clone(), queue));
+    tasks.spawn(follow::follow(shared.clone()));
+    tasks.spawn(seek::seek(shared.clone(), config.join.clone()));
+    tasks.spawn(gossip::run(shared.clone()));
+    tasks.spawn(facts::spread(shared.clone()));
+    tasks.spawn(certificates::keep(shared.clone(), config.join.clone()));
+    tasks.spawn(look_after(shared.clone()));
+    if let Some(group) = shared.group.clone() {
+        tasks.spawn(leader::run(shared.clone(), group));
+    }
+    for (role, file) in &config.token_out {
+        match role.parse::<Role>() {
+            Ok(role) => drop(tasks.spawn(token_out::keep(shared.clone(), role, file.clone()))),
+            Err(error) => tracing::error!(error, "a token file"),
+        }
+    }
     tasks.spawn(arrive(shared.clone()));
+    let tended = shared.clone();
+    let links = shared.peers.router.spawn(async move {
+        let lives = |node: NodeId, boot: Boot| {
+            tended.copies.read(|directory| directory.member(node).is_none() || directory.boot_lives(node, boot))
+        };
+        tended.peers.links.tend(lives).await;
+    });
     shared.stop.cancelled().await;
+    links.abort();
+    hand_over(&shared).await;
+    shared.peers.links.drain(DRAIN).await;
     tasks.shutdown().await;
     if let Some(group) = &shared.group {
         drop(group.raft.shutdown().await);
+        group.log.close().await;
+    }
+    shared.data.close();
+    shared.peers.forget_service();
+    shared.peers.endpoint.close("the agent stops").await;
+}
+
+/// A leader that stops asks another voter to stand for election.
+async fn hand_over(shared: &Shared) {
+    let Some(group) = shared.group.as_ref().filter(|_| shared.leads()) else { return };
+    group.raft.runtime_config().elect(false);
+    let others = shared.voters().into_iter().filter(|voter| *voter != shared.me);
+    for voter in others {
+        if shared.peers.ask_connected(voter, &Request::Stand, RETRY).await.is_ok() {
+            group.raft.runtime_config().heartbeat(false);
+            return;
+        }
     }
 }
 
-/// Has this boot known to the directory.
+/// Has this boot known to the directory, then holds its lease.
 async fn arrive(shared: Arc<Shared>) {
     if let Err(error) = found(&shared).await {
         tracing::error!(%error, "the convention's directory cannot be founded");
         return;
     }
-    if let Some(group) = &shared.group {
-        let mut metrics = group.raft.metrics();
-        let me = shared.me.0;
-        let fed = metrics.wait_for(|now| now.membership_config.membership().get_node(&me).is_some());
-        if fed.await.is_ok() {
-            shared.copies.log_feeds();
+    tracing::debug!("the directory is founded");
+    let Some(generation) = be_known(&shared).await else { return };
+    tracing::debug!(generation, "this boot is known");
+    tokio::spawn(follow_lease(shared.clone(), generation));
+    let mut lease = shared.lease.subscribe();
+    drop(lease.wait_for(|lease| lease.pause_at > super::now()).await);
+    tracing::debug!("this boot holds a lease");
+    let mut changes = shared.copies.changes();
+    while shared.copies.read(|directory| directory.member(shared.me).is_none_or(|me| me.boot != shared.boot)) {
+        if changes.changed().await.is_err() {
+            return;
         }
     }
-    let address = shared.peers.listens_on().to_string();
+    drop(timeout(VOTE, vote_counts(&shared)).await);
+    tracing::info!("this agent has its place in the convention");
+    shared.ready.send_replace(true);
+}
+
+async fn follow_lease(shared: Arc<Shared>, generation: u64) {
+    let stop = shared.stop.clone();
+    tokio::select! {
+        () = lease::hold(shared, generation) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// The generation to renew under; nothing if the convention does not know this agent.
+async fn be_known(shared: &Shared) -> Option<u64> {
     loop {
-        let command = Command::BootStarted { node: shared.me, boot: shared.boot, address: address.clone() };
+        let address = shared.says_address();
+        let command = Command::BootStarted { node: shared.me, boot: shared.boot, address };
         match shared.proposals.propose(command).await {
-            Ok(Answer::Booted { generation }) => {
-                shared.lease.send_modify(|lease| lease.generation = generation);
-                break;
-            }
+            Ok(Answer::Booted { generation }) => return Some(generation),
             Ok(answer) => tracing::warn!(?answer, "an unexpected answer to this agent's start"),
-            Err(super::ProposeError::Denied(denied)) => {
-                tracing::error!(%denied, "the convention does not know this agent");
-                let over = match denied {
-                    Denied::BootOver { .. } => Over::BootOver,
-                    _ => Over::NotMember,
-                };
+            Err(ProposeError::Denied(denied)) => {
+                tracing::error!(%denied, "the convention does not let this agent in");
+                let over = if matches!(denied, Denied::BootOver { .. }) { Over::BootOver } else { Over::NotMember };
                 shared.over.send_replace(Some(over));
-                return;
+                return None;
             }
-            Err(error) => tracing::warn!(%error, "waiting for the convention's leader"),
+            Err(error) => tracing::info!(why = %error, "waiting for the convention's leader"),
         }
         sleep(RETRY).await;
     }
-    shared.ready.send_replace(true);
+}
+
+/// Waits while this agent's arrival makes three or five voters of fewer.
+async fn vote_counts(shared: &Shared) {
+    if shared.group.is_none() {
+        return;
+    }
+    loop {
+        let candidates = shared
+            .copies
+            .read(|directory| directory.hosts().filter(|host| host.role == Role::Voter && !host.dead).count());
+        let voters = shared.voters();
+        let wanted = match candidates {
+            0..=2 => 1,
+            3 | 4 => 3,
+            _ => 5,
+        };
+        if voters.len() >= wanted || voters.contains(&shared.me) && shared.copies.is_by_log() && voters.len() > 1 {
+            return;
+        }
+        sleep(RETRY).await;
+    }
 }
 
 /// Makes the first entry of a convention that this agent has just formed.
 async fn found(shared: &Shared) -> Result<(), String> {
     let Some((group, belonging)) = shared.group.as_ref().zip(shared.data.belonging()) else { return Ok(()) };
-    let Some(authority) = belonging.authority.filter(|_| belonging.formed) else { return Ok(()) };
+    let Some(authority) = belonging.authority.clone().filter(|_| belonging.formed) else { return Ok(()) };
     if group.log.is_pristine() {
         group.raft.initialize(BTreeSet::from([shared.me.0])).await.map_err(|error| error.to_string())?;
     }
-    shared
-        .data
-        .update(|kept| kept.as_mut().into_iter().for_each(|kept| kept.raft = true))
-        .map_err(|e| e.to_string())?;
-    let convention =
-        Convention { id: shared.convention, ca_cert: belonging.roots.first().cloned().unwrap_or_default() };
-    let key: &PublicKey = shared.identity.key().public();
-    let founder = Joiner {
-        node: shared.me,
-        key_hash: key.hash(),
-        name: shared.data.host().to_owned(),
-        address: shared.peers.listens_on().to_string(),
-        boot: shared.boot,
-        role: Role::Voter,
-        witness: false,
+    let command = Command::Found {
+        convention: Convention { id: shared.convention, ca_cert: belonging.roots.first().cloned().unwrap_or_default() },
+        ca_key: Secret(authority.into_bytes()),
+        founder: founder(shared),
     };
-    let ca_key = Secret(authority.into_bytes());
-    let command = Command::Found { convention, ca_key, founder };
     loop {
         match proposals::log_here(group, vec![command.clone()]).await {
             Ok(answers) => match answers.into_iter().next() {
                 Some(Answer::Admitted(_)) => break,
                 other => return Err(format!("{other:?}")),
             },
-            // Several voters by now: whoever leads was founded long ago.
+            // Several voters by now: it was founded long ago.
             Err(Some(leader)) if leader != shared.me => break,
             Err(_) => sleep(RETRY).await,
         }
     }
     // The directory has the authority's key from now on.
-    shared
-        .data
-        .update(|kept| kept.as_mut().into_iter().for_each(|kept| kept.authority = None))
-        .map_err(|error| error.to_string())
+    let change = |kept: &mut Option<Belonging>| {
+        if let Some(kept) = kept {
+            (kept.authority, kept.raft) = (None, true);
+        }
+    };
+    shared.data.update(change).map_err(|error| error.to_string())
+}
+
+fn founder(shared: &Shared) -> Joiner {
+    Joiner {
+        node: shared.me,
+        key_hash: shared.identity.key().public().hash(),
+        name: shared.data.host().to_owned(),
+        address: shared.says_address(),
+        boot: shared.boot,
+        role: Role::Voter,
+        witness: shared.witness,
+    }
+}
+
+/// Closes connections of those who do not belong any more, and remembers where the others are.
+async fn look_after(shared: Arc<Shared>) {
+    let mut changes = shared.copies.changes();
+    loop {
+        drop(timeout(LOOK, changes.changed()).await);
+        shared.peers.weed(|node| {
+            shared.copies.read(|directory| directory.member(node).is_none_or(|member| member.standing == Standing::In))
+        });
+        let left = shared.copies.read(|directory| directory.member(shared.me).map(|me| me.standing));
+        if left.is_some_and(|standing| standing != Standing::In) && shared.over.borrow().is_none() {
+            shared.over.send_replace(Some(Over::NotMember));
+        }
+        remember(&shared);
+    }
+}
+
+/// Writes the ways to the voters down, if they are others than before, and that the log was begun.
+fn remember(shared: &Shared) {
+    let Some(belonging) = shared.data.belonging() else { return };
+    let of = |directory: &Directory| -> Vec<Peer> {
+        let hosts = directory.hosts().filter(|host| host.role == Role::Voter && host.node != shared.me && !host.dead);
+        hosts.map(|host| Peer { node: host.node, address: host.address.clone() }).collect()
+    };
+    let peers = shared.copies.read(of);
+    let raft = belonging.raft || shared.group.as_ref().is_some_and(|group| !group.log.is_pristine());
+    let peers = if peers.is_empty() { belonging.peers.clone() } else { peers };
+    if peers == belonging.peers && raft == belonging.raft {
+        return;
+    }
+    let change = |kept: &mut Option<Belonging>| {
+        if let Some(kept) = kept {
+            (kept.peers, kept.raft) = (peers, raft);
+        }
+    };
+    if let Err(error) = shared.data.update(change) {
+        tracing::warn!(%error, "the other members' addresses cannot be kept");
+    }
 }

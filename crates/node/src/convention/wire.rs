@@ -1,11 +1,19 @@
-//! What agents say to each other on a control connection beside [`odeon_protocol::peer`]: one request and its answer
-//! per bidirectional stream, in postcard. Variants and fields are added at the end only.
+//! What agents say to each other on a control connection beside [`odeon_protocol::peer`], in postcard. Variants and
+//! fields are added at the end only.
 
-use super::store::{SnapshotMeta, TypeConfig, Vote};
-use odeon_protocol::peer::{PeerReply, PeerRequest};
+use super::{
+    error::CallError,
+    store::{SnapshotMeta, TypeConfig, Vote},
+};
+use odeon_cluster::directory::Delta;
+use odeon_protocol::{
+    NodeId,
+    peer::{PeerReply, PeerRequest},
+};
 use odeon_transport::join::{Attempt, Grant, Refused};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A request between agents.
 #[derive(Debug, Serialize, Deserialize)]
@@ -13,13 +21,24 @@ pub(crate) enum Request {
     Peer(PeerRequest),
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<u64>),
+    /// A piece of a snapshot; the one that ends it says of what it is.
     Snapshot {
-        vote: Vote,
-        meta: SnapshotMeta,
-        data: Vec<u8>,
+        offset: u64,
+        piece: Vec<u8>,
+        end: Option<Box<(Vote, SnapshotMeta)>>,
     },
     /// To the leader: a host wants to join.
     Join(Box<Attempt>),
+    /// Who leads, and who votes?
+    WhoLeads,
+    /// To a voter: the directory's steps after this version. Answered by a stream of [`Step`]s.
+    Follow {
+        after: u64,
+    },
+    /// To a voter: sign my key again. The request for a certificate, DER.
+    Certify(Vec<u8>),
+    /// From a leader that stops: stand for election now.
+    Stand,
 }
 
 /// The answer to a [`Request`].
@@ -28,8 +47,47 @@ pub(crate) enum Reply {
     Peer(PeerReply),
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
+    /// The piece has come.
+    Piece,
+    /// The snapshot is installed.
     Snapshot(Vote),
     Joined(Box<Result<Grant, Refused>>),
+    Leader(Leadership),
+    Certified {
+        leaf: Vec<u8>,
+        roots: Vec<Vec<u8>>,
+    },
+    Done,
     /// What, why, what to do.
     Refused(String),
+}
+
+impl Reply {
+    /// For an answer to another question.
+    pub(crate) fn unexpected(&self, node: NodeId) -> CallError {
+        let why = match self {
+            Self::Refused(why) => why.clone(),
+            _ => "its answer is to another question".into(),
+        };
+        CallError::Unanswered { node, why }
+    }
+}
+
+/// Who leads, as one agent knows it; the higher term is the newer knowledge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leadership {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) voters: Vec<NodeId>,
+}
+
+/// One message of the change stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// A piece of the whole directory, and whether it is the last.
+    Snapshot { piece: Vec<u8>, last: bool },
+    /// Steps, in order.
+    Deltas(Vec<Arc<Delta>>),
+    /// Who leads. Comes at least each second, so that a silent stream is a broken one.
+    Leadership(Leadership),
 }

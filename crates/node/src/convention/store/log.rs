@@ -45,6 +45,13 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Closes the file, so that another start of the agent can open it.
+    pub(crate) async fn close(&self) {
+        self.store.close().await;
+    }
+}
+
 impl RaftLogReader<TypeConfig> for Log {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,

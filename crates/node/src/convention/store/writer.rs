@@ -22,11 +22,31 @@ const SNAPSHOT_DATA: &str = "snapshot.data";
 
 /// What the writer is asked to do; in order.
 pub(super) enum Write {
-    Append { entries: Vec<Entry>, done: LogFlushed<TypeConfig> },
-    Vote { vote: Vote, done: oneshot::Sender<io::Result<()>> },
-    Truncate { from: u64, done: oneshot::Sender<io::Result<()>> },
-    Purge { upto: LogId, done: oneshot::Sender<io::Result<()>> },
-    Snapshot { meta: SnapshotMeta, data: Arc<Vec<u8>>, done: oneshot::Sender<io::Result<()>> },
+    Append {
+        entries: Vec<Entry>,
+        done: LogFlushed<TypeConfig>,
+    },
+    Vote {
+        vote: Vote,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Truncate {
+        from: u64,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Purge {
+        upto: LogId,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Snapshot {
+        meta: SnapshotMeta,
+        data: Arc<Vec<u8>>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    /// Closes the file; nothing is written after it.
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What was on disk when the file was opened.
@@ -97,6 +117,14 @@ impl Store {
         wait.await.map_err(|_| io::Error::other("the storage thread has ended"))?
     }
 
+    /// Closes the file; returns when that is done.
+    pub(super) async fn close(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.write(Write::Close { done }).is_ok() {
+            drop(wait.await);
+        }
+    }
+
     pub(super) fn note_committed(&self, committed: Option<LogId>) {
         *self.committed.lock() = committed;
     }
@@ -113,13 +141,31 @@ struct Writer {
 
 impl Writer {
     fn run(self, queue: &mpsc::Receiver<Write>) {
+        let mut closing = None;
         while let Ok(first) = queue.recv() {
-            let group: Vec<Write> = std::iter::once(first).chain(queue.try_iter()).collect();
+            let mut group = Vec::new();
+            for write in std::iter::once(first).chain(queue.try_iter()) {
+                match write {
+                    Write::Close { done } => {
+                        closing = Some(done);
+                        break;
+                    }
+                    write => group.push(write),
+                }
+            }
             let result = self.commit(&group);
             if let Err(error) = &result {
                 tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
             }
             group.into_iter().for_each(|write| write.finish(&result));
+            if closing.is_some() {
+                break;
+            }
+        }
+        // The file is closed before whoever waits for that is told.
+        drop(self);
+        if let Some(done) = closing {
+            let _ = done.send(());
         }
     }
 
@@ -142,6 +188,7 @@ impl Writer {
                         log.retain_in(..=upto.index, |_, _| false)?;
                         meta.insert(PURGED, encode(upto)?.as_slice())?;
                     }
+                    Write::Close { .. } => {}
                     Write::Snapshot { meta: about, data, .. } => {
                         meta.insert(SNAPSHOT_META, encode(about)?.as_slice())?;
                         meta.insert(SNAPSHOT_DATA, data.as_slice())?;
@@ -159,6 +206,9 @@ impl Write {
     fn finish(self, result: &Result<(), redb::Error>) {
         let result = result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
         match self {
+            Self::Close { done } => {
+                let _ = done.send(());
+            }
             Self::Append { done, .. } => done.log_io_completed(result),
             Self::Vote { done, .. }
             | Self::Truncate { done, .. }

@@ -1,0 +1,34 @@
+//! Who may come in.
+
+use super::{admission::Admission, peers::Peers, server::Server};
+use odeon_transport::{
+    join::Admit,
+    quic::{Connection, Door, Kind, Peer},
+};
+use std::sync::{Arc, Weak};
+
+/// Takes incoming connections on the router's runtime.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) peers: Weak<Peers>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) admission: Arc<Admission>,
+}
+
+impl Door for Entrance {
+    fn admits(&self, peer: &Peer, _: Kind) -> Result<(), String> {
+        self.server.admits(peer.node)
+    }
+
+    fn accepted(&self, connection: Connection) {
+        let Some(peers) = self.peers.upgrade() else { return };
+        match connection.kind() {
+            Kind::Control => drop(peers.take_control(connection)),
+            Kind::Data => peers.links.take(connection),
+        }
+    }
+
+    fn join(&self) -> Option<Arc<dyn Admit>> {
+        Some(self.admission.clone())
+    }
+}

@@ -1,0 +1,103 @@
+//! Drives the failure detector: its datagrams travel on the control connections, its timers run here.
+
+use super::{facts, handle::Shared, now};
+use odeon_cluster::{
+    gossip::{Datagram, Gossip},
+    host::Liveness,
+};
+use odeon_protocol::{Boot, NodeId};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Notify, time::sleep};
+
+/// Between two looks where nothing is due.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long what is known of the hosts is good for readers.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// Who seems alive.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    gossip: Mutex<Gossip>,
+    states: RwLock<(Option<Instant>, BTreeMap<NodeId, Liveness>)>,
+    came: Notify,
+}
+
+impl Seen {
+    pub(crate) fn new(me: NodeId, boot: Boot) -> Self {
+        Self {
+            gossip: Mutex::new(Gossip::new(me, boot, rand::random())),
+            states: RwLock::default(),
+            came: Notify::new(),
+        }
+    }
+
+    /// How a host seems to be.
+    pub(crate) fn liveness(&self, node: NodeId) -> Liveness {
+        {
+            let (when, states) = &*self.states.read();
+            if when.is_some_and(|when| when.elapsed() < FRESH) {
+                return states.get(&node).copied().unwrap_or_default();
+            }
+        }
+        let states = self.gossip.lock().states();
+        let seen = states.get(&node).copied().unwrap_or_default();
+        *self.states.write() = (Some(Instant::now()), states);
+        seen
+    }
+
+    /// Whether fewer than half of `among` seem up.
+    pub(crate) fn seems_cut_off(&self, among: &[NodeId]) -> bool {
+        self.gossip.lock().seems_cut_off(among)
+    }
+}
+
+/// Runs the failure detector until the agent stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut changes = shared.copies.changes();
+    loop {
+        let pause = shared.seen.gossip.lock().due().map_or(IDLE, |due| due.since(now()).min(IDLE));
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = shared.seen.came.notified() => {}
+            _ = changes.changed() => {}
+        }
+        let members: Vec<(NodeId, Boot)> =
+            shared.copies.read(|directory| directory.hosts().map(|host| (host.node, host.boot)).collect());
+        let datagrams = {
+            let mut gossip = shared.seen.gossip.lock();
+            gossip.set_members(members, now());
+            gossip.tick(now());
+            gossip.take_datagrams()
+        };
+        for (node, body) in datagrams {
+            send(&shared, node, body);
+        }
+    }
+}
+
+fn send(shared: &Shared, node: NodeId, body: Vec<u8>) {
+    match shared.peers.connected_to(node) {
+        // Gossip is made for datagrams that are lost.
+        Some(control) => drop(control.datagram(Datagram::Swim(body).encode().into())),
+        None => shared.peers.want(node),
+    }
+}
+
+/// Takes a datagram of another agent.
+pub(crate) fn received(shared: &Arc<Shared>, from: NodeId, body: &[u8]) {
+    match Datagram::decode(body) {
+        Some(Datagram::Swim(body)) => {
+            if let Err(error) = shared.seen.gossip.lock().received(&body, now()) {
+                tracing::debug!(%from, %error, "a gossip datagram was dropped");
+            }
+            shared.seen.came.notify_one();
+        }
+        Some(Datagram::Hint(hint)) => facts::heard(shared, from, &hint),
+        None => tracing::debug!(%from, "a datagram is no gossip"),
+    }
+}

@@ -1,0 +1,251 @@
+//! What only the leader does: it keeps the leases, gives up hosts that are silent, and finds new hosts for names.
+//!
+//! - **LD-1.** A renewal is answered only after a majority confirmed this leader in a round begun after it arrived.
+//! - **LD-2.** Nothing of an earlier leadership is used in a later one.
+
+use super::{handle::Shared, now, proposals, raft::Group, voters};
+use odeon_cluster::{
+    directory::{Command, NameRecord},
+    lease::{Arrived, Leases, TIMING},
+    placement::{Recent, Wanted, spread},
+    requirement::Requirement,
+};
+use odeon_protocol::{
+    Boot, NodeId, Time,
+    peer::{Adoption, PeerReply, PeerRequest, Renewal, Renewed},
+};
+use openraft::ServerState;
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+/// Between two looks at the leases.
+const TICK: Duration = Duration::from_millis(50);
+/// A name that was handed to a host is handed to another one after this.
+const ADOPT_AGAIN: Duration = Duration::from_secs(3);
+/// For a host to take names in hand.
+const ADOPT: Duration = Duration::from_secs(2);
+/// Names in one request.
+const ADOPT_MAX: usize = 500;
+
+/// The leader's memory; empty on everybody else.
+#[derive(Debug, Default)]
+pub(crate) struct Leading {
+    state: Mutex<Option<State>>,
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    leases: Leases,
+    waiting: HashMap<(NodeId, Boot, u64), oneshot::Sender<Renewed>>,
+    /// When each boot's lease was last confirmed.
+    confirmed: HashMap<(NodeId, Boot), Time>,
+}
+
+impl Leading {
+    /// Answers a renewal; nothing if this agent does not lead, or cannot say.
+    pub(crate) async fn renew(&self, shared: &Shared, renewal: Renewal) -> Option<Renewed> {
+        let group = shared.group.as_ref()?;
+        let wait = {
+            let machine = group.machine.read();
+            let mut state = self.state.lock();
+            let state = state.as_mut()?;
+            match state.leases.arrived(renewal, &machine.directory, now()) {
+                Arrived::Answer(answer) => return Some(answer),
+                Arrived::Dropped => return None,
+                Arrived::Waits => {
+                    let (answer, wait) = oneshot::channel();
+                    state.waiting.insert((renewal.node, renewal.boot, renewal.number), answer);
+                    wait
+                }
+            }
+        };
+        self.arrived.notify_one();
+        wait.await.ok()
+    }
+
+    /// How long a host's agent has been silent; nothing if this agent does not lead.
+    pub(crate) fn silent_for(&self, node: NodeId) -> Option<Duration> {
+        self.state.lock().as_ref().map(|state| state.leases.silent_for(node, now()))
+    }
+
+    /// Whether that boot holds a lease now, confirmed under this leadership.
+    fn holds(&self, node: NodeId, boot: Boot) -> bool {
+        let state = self.state.lock();
+        let confirmed = state.as_ref().and_then(|state| state.confirmed.get(&(node, boot)).copied());
+        confirmed.is_some_and(|when| now().since(when) < TIMING.pause)
+    }
+
+    fn begin_round(&self) -> bool {
+        self.state.lock().as_mut().is_some_and(|state| state.leases.begin_round())
+    }
+
+    fn end_round(&self, confirmed: bool) {
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return };
+        for renewal in state.leases.end_round(confirmed) {
+            state.confirmed.insert((renewal.node, renewal.boot), now());
+            if let Some(answer) = state.waiting.remove(&(renewal.node, renewal.boot, renewal.number)) {
+                let _ = answer.send(Renewed::Held { number: renewal.number });
+            }
+        }
+        state.waiting.retain(|_, answer| !answer.is_closed());
+    }
+}
+
+/// Leads whenever this agent is elected, until it stops.
+pub(crate) async fn run(shared: Arc<Shared>, group: Group) {
+    let mut metrics = group.raft.metrics();
+    loop {
+        if metrics.wait_for(|now| now.state == ServerState::Leader).await.is_err() {
+            return;
+        }
+        let term = metrics.borrow().current_term;
+        tokio::select! {
+            () = lead(&shared, &group) => {}
+            _ = metrics.wait_for(|now| now.state != ServerState::Leader || now.current_term != term) => {}
+        }
+        *shared.leading.state.lock() = None;
+        tracing::info!(term, "this agent no longer leads");
+    }
+}
+
+async fn lead(shared: &Arc<Shared>, group: &Group) {
+    // Once confirmed, the directory holds whatever earlier leaders committed.
+    while shared.confirm().await.is_err() {
+        sleep(TICK).await;
+    }
+    let leases = Leases::new(TIMING, now());
+    *shared.leading.state.lock() = Some(State { leases, waiting: HashMap::new(), confirmed: HashMap::new() });
+    tracing::info!("this agent leads the convention");
+    tokio::join!(rounds(shared), expire(shared, group), place(shared, group), voters::promote(shared, group));
+}
+
+async fn rounds(shared: &Shared) {
+    loop {
+        shared.leading.arrived.notified().await;
+        while shared.leading.begin_round() {
+            let confirmed = shared.confirm().await.is_ok();
+            shared.leading.end_round(confirmed);
+        }
+    }
+}
+
+async fn expire(shared: &Shared, group: &Group) {
+    loop {
+        sleep(TICK).await;
+        let commands = {
+            let machine = group.machine.read();
+            let mut state = shared.leading.state.lock();
+            let Some(state) = state.as_mut() else { return };
+            state.leases.expired(&machine.directory, now())
+        };
+        if commands.is_empty() {
+            continue;
+        }
+        for command in &commands {
+            match command {
+                Command::LeaseLost { node, generation } => tracing::warn!(%node, generation, "a host lost its lease"),
+                Command::HostDead { node, .. } => tracing::warn!(%node, "a host is given up"),
+                _ => {}
+            }
+        }
+        // What is not committed now is proposed again at the next look.
+        drop(proposals::log_here(group, commands).await);
+    }
+}
+
+/// Hands unplaced names to hosts that fit, again and again until they are claimed.
+async fn place(shared: &Arc<Shared>, group: &Group) {
+    let (mut handed, mut changes) = (BTreeMap::new(), shared.copies.changes());
+    let (mut recent, mut refused) = (Recent::default(), BTreeMap::new());
+    loop {
+        let unplaced: Vec<NameRecord> = group.machine.read().directory.unplaced().cloned().collect();
+        handed.retain(|name, when: &mut Instant| {
+            when.elapsed() < ADOPT_AGAIN && unplaced.iter().any(|record| record.name == *name)
+        });
+        refused.retain(|name, _| unplaced.iter().any(|record| record.name == *name));
+        let wanted: Vec<NameRecord> =
+            unplaced.into_iter().filter(|record| !handed.contains_key(&record.name)).collect();
+        let waiting = !wanted.is_empty() || !handed.is_empty();
+        for (node, adoptions) in choose(shared, &wanted, &mut recent, &refused) {
+            for some in adoptions.chunks(ADOPT_MAX) {
+                handed.extend(some.iter().map(|adoption| (adoption.name.clone(), Instant::now())));
+                adopt(shared, node, some.to_vec(), &mut handed, &mut refused).await;
+            }
+        }
+        let pause = if waiting { TICK * 4 } else { TIMING.lease };
+        drop(timeout(pause, changes.changed()).await);
+    }
+}
+
+type Refusals = BTreeMap<Arc<str>, BTreeSet<NodeId>>;
+
+fn choose(
+    shared: &Shared,
+    wanted: &[NameRecord],
+    recent: &mut Recent,
+    refused: &Refusals,
+) -> BTreeMap<NodeId, Vec<Adoption>> {
+    let mut chosen: BTreeMap<NodeId, Vec<Adoption>> = BTreeMap::new();
+    if wanted.is_empty() {
+        return chosen;
+    }
+    let hosts: Vec<_> =
+        super::status::hosts(shared).into_iter().filter(|host| shared.leading.holds(host.node, host.boot)).collect();
+    recent.keep_only(&hosts);
+    let requirements: Vec<Requirement> = wanted
+        .iter()
+        .map(|record| record.declaration.policy.requires.parse().unwrap_or_else(|_| Requirement::anywhere()))
+        .collect();
+    let nowhere = BTreeSet::new();
+    let sought: Vec<Wanted<'_>> = wanted
+        .iter()
+        .zip(&requirements)
+        .map(|(record, requires)| Wanted {
+            on: record.declaration.on.as_deref(),
+            not: refused.get(&record.name).unwrap_or(&nowhere),
+            ..Wanted::new(&record.declaration.type_name, requires)
+        })
+        .collect();
+    for (record, place) in wanted.iter().zip(spread(&sought, &hosts, recent, rand::random())) {
+        match place {
+            Ok(host) => chosen.entry(host.node).or_default().push(Adoption {
+                name: record.name.clone(),
+                epoch: record.epoch,
+                declaration: record.declaration.clone(),
+            }),
+            Err(error) => tracing::debug!(name = %record.name, lacks = ?error.lacks, "no host for a name now"),
+        }
+    }
+    chosen
+}
+
+async fn adopt(
+    shared: &Shared,
+    node: NodeId,
+    adoptions: Vec<Adoption>,
+    handed: &mut BTreeMap<Arc<str>, Instant>,
+    refused: &mut Refusals,
+) {
+    let names: Vec<Arc<str>> = adoptions.iter().map(|adoption| adoption.name.clone()).collect();
+    tracing::info!(%node, names = names.len(), "names go to a new host");
+    match shared.peers.call(node, PeerRequest::Adopt(adoptions), ADOPT).await {
+        Ok(PeerReply::Adopted { refused: back }) => {
+            for (name, refusal) in back {
+                tracing::debug!(%name, %node, %refusal, "a host does not take a name");
+                handed.remove(&name);
+                refused.entry(name).or_default().insert(node);
+            }
+        }
+        Ok(_) | Err(_) => handed.retain(|name, _| !names.contains(name)),
+    }
+}
