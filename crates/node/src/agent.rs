@@ -50,15 +50,15 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// How an agent ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why an agent ended although nobody asked it to: what, why, what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ended {
-    /// It was asked to.
-    Stopped,
-    /// The host has left its convention, or was evicted.
+    /// The host was evicted.
+    #[error("this host is no longer a member of its convention: to return it needs a new data directory and a token")]
     NotMember,
-    /// The convention has given this start of the agent up: another may begin.
+    /// The convention has given this start of the agent up.
+    #[error("the convention gave this start of the agent up, because it was silent for too long: start it again")]
     BootOver,
 }
 
@@ -67,7 +67,7 @@ pub enum Ended {
 pub struct Agent {
     handle: Handle,
     ready: watch::Receiver<bool>,
-    ended: watch::Receiver<Option<Ended>>,
+    ended: watch::Receiver<Option<Result<(), Ended>>>,
     stop: CancellationToken,
     http: Option<SocketAddr>,
     socket: PathBuf,
@@ -125,7 +125,8 @@ impl Agent {
             Ok(open) => open,
             Err(error) => {
                 stop.cancel();
-                finish(controller, handle.convention, config.socket_path()).await;
+                // The error is what the caller gets.
+                let _ = finish(controller, handle.convention, config.socket_path()).await;
                 return Err(error);
             }
         };
@@ -151,15 +152,19 @@ impl Agent {
     }
 
     /// Stops gracefully: workers first, then names, then the links to other agents.
-    pub async fn stop(&self) -> Ended {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        self.wait().await
+        // How it ended says `wait`.
+        let _ = self.wait().await;
     }
 
-    /// Waits until the agent has ended, by itself or by [`Agent::stop`].
-    pub async fn wait(&self) -> Ended {
+    /// Waits until the agent has ended, by [`Agent::stop`], because its host leaves, or by itself.
+    ///
+    /// # Errors
+    /// It ended although nobody asked it to.
+    pub async fn wait(&self) -> Result<(), Ended> {
         let mut ended = self.ended.clone();
-        ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Ended::Stopped)
+        ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Ok(()))
     }
 
     /// A link for a client that lives in this process.
@@ -263,7 +268,7 @@ fn settle_port(config: &mut Config) {
 }
 
 /// Runs the controller to its end, then takes the rest down.
-async fn finish(controller: Controller, convention: convention::Handle, socket: PathBuf) -> Ended {
+async fn finish(controller: Controller, convention: convention::Handle, socket: PathBuf) -> Result<(), Ended> {
     let how = controller.run().await;
     if how.leaves
         && let Err(error) = convention.leave().await

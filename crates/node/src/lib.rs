@@ -27,4 +27,5 @@ mod router;
 mod workers;
 
 pub use agent::{Agent, Ended, StartError};
-pub use config::Config;
+pub use config::{Bind, Config, WorkerCommand};
+pub use odeon_cluster::capability;

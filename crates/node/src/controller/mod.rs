@@ -64,7 +64,7 @@ pub(crate) struct Placement {
 
 /// How the loop ended.
 pub(crate) struct Finish {
-    pub(crate) ended: Ended,
+    pub(crate) ended: Result<(), Ended>,
     /// The host is to leave its convention.
     pub(crate) leaves: bool,
 }
@@ -192,10 +192,9 @@ impl Controller {
             }
         }
         let ended = match self.watched.over {
-            Some(convention::Over::BootOver) => Ended::BootOver,
-            Some(_) => Ended::NotMember,
-            None if self.leaving => Ended::NotMember,
-            None => Ended::Stopped,
+            Some(convention::Over::BootOver) => Err(Ended::BootOver),
+            Some(_) if !self.leaving => Err(Ended::NotMember),
+            _ => Ok(()),
         };
         Finish { ended, leaves: self.leaving }
     }

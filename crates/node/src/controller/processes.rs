@@ -10,7 +10,7 @@ use odeon_cluster::capability;
 use odeon_protocol::{
     ExitCause, Serial, WorkerId,
     control::{ActorInfo, FromAgent, Hello, Role, TypeInfo, Value, Welcome},
-    limits::{CLIENTS_MAX, WORKERS_MAX},
+    limits::{CLIENTS_MAX, STOP_GRACE, WORKERS_MAX},
     peer::WorkerInfo,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 /// Workers that do not answer a question for their actors are left out of lists after so long.
 const LIST_WAIT: Duration = Duration::from_secs(2);
+/// The unit of workers that live in the agent's own process.
+const EMBEDDED: u32 = 0;
 /// An ended process's link is read to its end within this time.
 const LINK_WAIT: Duration = Duration::from_secs(2);
 
@@ -206,6 +208,11 @@ impl Controller {
                 let worker = Worker::new(&hello, (unit, pid, dedicated), placed_block);
                 self.workers.insert(id, worker);
             }
+            (Role::Worker, Greeting::Embedded) => {
+                self.types.check(&hello.types)?;
+                let worker = Worker::new(&hello, (EMBEDDED, hello.pid, false), placed_block);
+                self.workers.insert(id, worker);
+            }
             (Role::Worker, _) => {
                 return Err("workers are started by their agent: use `odeon run PATH` or --worker".to_owned());
             }
@@ -366,6 +373,9 @@ impl Controller {
         let Some(worker) = self.workers.get_mut(&process) else { return };
         worker.closed = true;
         let unit = worker.unit;
+        if unit == EMBEDDED {
+            return self.worker_lost(process, &ExitCause::WorkerExited { code: 0 });
+        }
         match worker.ended.clone() {
             Some(cause) => self.worker_lost(process, &cause),
             None => {
@@ -500,6 +510,11 @@ impl Controller {
         info!("stopping: {} workers", self.units.len());
         for unit in self.units.keys().copied().collect::<Vec<_>>() {
             self.order(unit, Order::Stop);
+        }
+        let embedded: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.unit == EMBEDDED).map(|(id, _)| *id).collect();
+        for worker in embedded {
+            self.parts.router.control(worker, &FromAgent::Stop);
+            self.later(STOP_GRACE, move |controller| controller.parts.router.detach(worker));
         }
     }
 }

@@ -1,0 +1,329 @@
+//! A process as its agent sees it, written by hand: it answers starts, remembers messages, and says what it is told to.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use odeon_node::{Agent, Bind, Config};
+use odeon_protocol::{
+    Direct, ExitCause, PROTOCOL_VERSION, Reason, Serial,
+    control::{FromAgent, Hello, MessageInfo, Policy, Role, Start, ToAgent, TypeInfo, Welcome, decode, encode},
+    frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
+    hash::fnv1a,
+};
+use odeon_transport::{
+    frame_io::{Outbox, read_frames, write_frames},
+    socket::Socket,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` gives something.
+pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An agent that forms a convention of its own.
+pub async fn agent(name: &str) -> (Agent, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let mut config = Config::new(name, dir.path());
+    config.listen = Bind::asked(([127, 0, 0, 1], 0).into());
+    config.http = Some(Bind::asked(([127, 0, 0, 1], 0).into()));
+    config.bootstrap = true;
+    let agent = Agent::start(config).await.unwrap();
+    assert!(agent.ready().await);
+    (agent, dir)
+}
+
+/// What an actor of a [`Process`] does with messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// Keeps tells, answers asks with its serial as JSON.
+    Answers,
+    /// Keeps everything, answers nothing.
+    Hangs,
+}
+
+/// A message as it came.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub frame: Frame,
+    pub by: Serial,
+}
+
+#[derive(Default)]
+struct State {
+    starts: Vec<Start>,
+    got: Vec<Got>,
+    answers: HashMap<u64, FromAgent>,
+    control: Vec<FromAgent>,
+    frames: Vec<Frame>,
+    /// Starts fail with this.
+    refuse: Option<(String, bool)>,
+    /// Starts are not answered.
+    slow: bool,
+    does: Option<Does>,
+    closed: bool,
+}
+
+/// See the module's head.
+pub struct Process {
+    pub welcome: Welcome,
+    outbox: Outbox,
+    state: Arc<Mutex<State>>,
+    next: AtomicU64,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+pub fn type_info(name: &str, policy: Policy) -> TypeInfo {
+    let message = MessageInfo { name: "test.Message".into(), type_id: fnv1a("test.Message"), fingerprint: 7, reply: Some(8) };
+    TypeInfo { name: name.into(), messages: vec![message], policy }
+}
+
+impl Process {
+    pub async fn client(agent: &Agent) -> Self {
+        Self::join(agent, Role::Client, Vec::new()).await
+    }
+
+    pub async fn worker(agent: &Agent, types: &[(&str, Policy)]) -> Self {
+        let types = types.iter().map(|(name, policy)| type_info(name, policy.clone())).collect();
+        Self::join(agent, Role::Worker, types).await
+    }
+
+    async fn join(agent: &Agent, role: Role, types: Vec<TypeInfo>) -> Self {
+        let mut socket = agent.connect();
+        let hello = Hello {
+            protocol: PROTOCOL_VERSION,
+            version: "test".into(),
+            role,
+            name: "test".into(),
+            pid: std::process::id(),
+            types,
+            listeners: Vec::new(),
+            capabilities: Vec::new(),
+        };
+        socket.send_first(control(&ToAgent::Hello(hello)).bytes(), &[]).await.unwrap();
+        let (bytes, _) = socket.receive_first().await.unwrap();
+        let welcome = match decode(&Frame::read(bytes.freeze()).unwrap().body()).unwrap() {
+            FromAgent::Welcome(welcome) => welcome,
+            other => panic!("{other:?}"),
+        };
+        Self::run(welcome, socket)
+    }
+
+    fn run(welcome: Welcome, socket: Socket) -> Self {
+        let (outbox, state) = (Outbox::default(), Arc::<Mutex<State>>::default());
+        let (reader, writer) = socket.split();
+        let (writing, reading, answering) = (outbox.clone(), state.clone(), outbox.clone());
+        let me = Direct { node: welcome.node, boot: welcome.boot, serial: Serial(0) };
+        let tasks = vec![
+            tokio::spawn(async move { drop(write_frames(&writing, writer).await) }),
+            tokio::spawn(async move {
+                let taking = |batch: Vec<bytes::BytesMut>| {
+                    for bytes in batch {
+                        take(&mut reading.lock(), &answering, me, Frame::read(bytes.freeze()).unwrap());
+                    }
+                };
+                drop(read_frames(reader, taking).await);
+                reading.lock().closed = true;
+            }),
+        ];
+        Self { welcome, outbox, state, next: AtomicU64::new(1), tasks }
+    }
+
+    /// The process dies: its link is cut.
+    pub fn die(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    pub fn actors_do(&self, does: Does) {
+        self.state.lock().does = Some(does);
+    }
+
+    pub fn refuse_starts(&self, text: &str, not_found: bool) {
+        self.state.lock().refuse = Some((text.into(), not_found));
+    }
+
+    pub fn slow_starts(&self, slow: bool) {
+        self.state.lock().slow = slow;
+    }
+
+    pub fn me(&self) -> Direct {
+        let serial = Serial(Serial::first_of(self.welcome.block).0 + 1);
+        Direct { node: self.welcome.node, boot: self.welcome.boot, serial }
+    }
+
+    pub fn place(&self, serial: Serial) -> Direct {
+        Direct { serial, ..self.me() }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn say(&self, message: &ToAgent) {
+        self.outbox.try_push_bytes(Class::Urgent, control(message).bytes()).unwrap();
+    }
+
+    pub fn send(&self, frame: &Frame) {
+        self.outbox.try_push_bytes(Class::Urgent, frame.bytes()).unwrap();
+    }
+
+    /// A message to a name.
+    pub fn named(&self, kind: Kind, name: &str, starts: bool, correlation: u64) -> Frame {
+        let flags = if starts { flags::STARTS } else { 0 };
+        let header = Header { flags, codec: Codec::Postcard, from: self.me(), correlation, ..Header::new(kind) };
+        Frame::new(header, &[Extension::To(name)], b"body")
+    }
+
+    /// A message to a place.
+    pub fn direct(&self, kind: Kind, to: Direct, correlation: u64) -> Frame {
+        let header = Header { to, codec: Codec::Postcard, from: self.me(), correlation, ..Header::new(kind) };
+        const NONE: &[Extension<'_>] = &[];
+        Frame::new(header, NONE, b"body")
+    }
+
+    pub fn stop(&self, serial: Serial) {
+        self.say(&ToAgent::Stopping { serial });
+    }
+
+    pub fn ended(&self, serial: Serial, cause: ExitCause) {
+        self.say(&ToAgent::Ended { serial, cause, not_found: false });
+    }
+
+    pub async fn answer(&self, request: u64) -> FromAgent {
+        until("an answer to a request", || self.state.lock().answers.remove(&request)).await
+    }
+
+    pub async fn admin(&self, json: &str) -> Result<serde_json::Value, odeon_protocol::control::Refusal> {
+        let request = self.number();
+        self.say(&ToAgent::Admin { request, json: json.into() });
+        match self.answer(request).await {
+            FromAgent::Admin { result, .. } => result.map(|json| serde_json::from_str(&json).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The frame with that correlation: a reply, failure or returned message.
+    pub async fn back(&self, correlation: u64) -> Frame {
+        until("an answer to an ask", || {
+            let mut state = self.state.lock();
+            let at = state.frames.iter().position(|frame| frame.header.correlation == correlation)?;
+            Some(state.frames.remove(at))
+        })
+        .await
+    }
+
+    pub async fn reason(&self, correlation: u64) -> (Reason, bool) {
+        let back = self.back(correlation).await;
+        assert!(matches!(back.header.kind, Kind::Failure | Kind::Returned), "{:?}", back.header);
+        (back.reason().unwrap().0, back.header.has(flags::MAY_HAVE_RUN))
+    }
+
+    /// The start with that number, counted from 0.
+    pub async fn start(&self, number: usize) -> Start {
+        until("an actor's start", || self.state.lock().starts.get(number).cloned()).await
+    }
+
+    pub fn starts(&self) -> usize {
+        self.state.lock().starts.len()
+    }
+
+    pub async fn got(&self, number: usize) -> Got {
+        until("a message", || self.state.lock().got.get(number).cloned()).await
+    }
+
+    pub fn all_got(&self) -> Vec<Got> {
+        self.state.lock().got.clone()
+    }
+
+    pub async fn told(&self, what: &str, wanted: impl Fn(&FromAgent) -> bool) -> FromAgent {
+        until(what, || self.state.lock().control.iter().find(|message| wanted(message)).cloned()).await
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+}
+
+pub fn control(message: &ToAgent) -> Frame {
+    const NONE: &[Extension<'_>] = &[];
+    Frame::new(Header::new(Kind::Control), NONE, &encode(message))
+}
+
+fn take(state: &mut State, outbox: &Outbox, me: Direct, frame: Frame) {
+    let answer = |message: &ToAgent| outbox.try_push_bytes(Class::Urgent, control(message).bytes()).unwrap();
+    match frame.header.kind {
+        Kind::Control => match decode(&frame.body()).unwrap() {
+            FromAgent::Start(start) => {
+                let serial = start.serial;
+                state.starts.push(start);
+                match state.refuse.clone() {
+                    _ if state.slow => {}
+                    Some((text, not_found)) => {
+                        answer(&ToAgent::Ended { serial, cause: ExitCause::NeverStarted(text), not_found });
+                    }
+                    None => answer(&ToAgent::Started { serial }),
+                }
+            }
+            FromAgent::List { request } => answer(&ToAgent::Listed { request, actors: Vec::new() }),
+            message @ (FromAgent::Created { request, .. }
+            | FromAgent::Found { request, .. }
+            | FromAgent::Leased { request, .. }
+            | FromAgent::Admin { request, .. }) => drop(state.answers.insert(request, message)),
+            FromAgent::Stop => outbox.close(),
+            other => state.control.push(other),
+        },
+        Kind::Tell | Kind::Ask | Kind::Signal => {
+            let header = frame.header;
+            state.got.push(Got { frame, by: header.to.serial });
+            if header.kind == Kind::Ask && state.does.unwrap_or(Does::Answers) == Does::Answers {
+                let reply = Header {
+                    to: header.from,
+                    from: Direct { serial: header.to.serial, ..me },
+                    correlation: header.correlation,
+                    codec: Codec::Json,
+                    ..Header::new(Kind::Reply)
+                };
+                const NONE: &[Extension<'_>] = &[];
+                let reply = Frame::new(reply, NONE, header.to.serial.to_string().as_bytes());
+                outbox.try_push_bytes(Class::Urgent, reply.bytes()).unwrap();
+            }
+        }
+        Kind::Reply | Kind::Failure | Kind::Returned | Kind::Settled => state.frames.push(frame),
+    }
+}
+
+/// A creation of an actor.
+pub fn spec(type_name: &str, name: Option<&str>) -> odeon_protocol::control::Spec {
+    odeon_protocol::control::Spec {
+        type_name: type_name.into(),
+        args: Vec::new(),
+        codec: odeon_protocol::control::WireCodec::Postcard,
+        global_name: name.map(Into::into),
+        on: None,
+        near: None,
+        policy: None,
+        parent: Direct::NONE,
+        remaining_ms: 5000,
+    }
+}
