@@ -1,0 +1,75 @@
+//! `odeon agent`: runs this host's agent in the foreground.
+//!
+//! Settings come from the flag, else the environment, else `--config FILE`, else the default.
+
+use crate::{
+    args::AgentArgs,
+    commands::settings,
+    failure::{Code, Failure, Outcome},
+    signals,
+};
+use odeon_node::{Agent, StartError, convention};
+use std::io::{IsTerminal, Read, stderr, stdin};
+use tokio::sync::oneshot;
+
+/// Runs until SIGTERM, SIGINT or the agent's own end, then stops gracefully; a second signal ends at once.
+pub(crate) async fn run(args: AgentArgs) -> Outcome {
+    start_log();
+    let input_ended = end_of_input(args.stop_on_eof)?;
+    let config = settings::read(args)?;
+    let agent = tokio::select! {
+        started = Agent::start(config) => started.map_err(|error| failure(&error))?,
+        stop = signals::wait() => return stop,
+    };
+    tokio::select! {
+        ended = agent.wait() => return ended.map_err(|why| Failure::failed(format!("agent: {why}"))),
+        stop = signals::wait() => stop?,
+        () = input_ended => {}
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        _ = agent.stop() => Ok(()),
+        second = signals::wait() => second.and(Err(Failure::failed("agent: stopped at once: what was running was not waited for"))),
+    }
+}
+
+fn failure(error: &StartError) -> Failure {
+    let code = match error {
+        StartError::Config(_) => Code::Usage,
+        StartError::Convention(convention::StartError::Refused(_) | convention::StartError::NotFounder(_)) => {
+            Code::Refused
+        }
+        _ => Code::Failed,
+    };
+    Failure::new(code, format!("agent: {error}"))
+}
+
+/// Resolves at the end of standard input, or never if that is not asked for.
+fn end_of_input(asked: bool) -> Result<impl Future<Output = ()>, Failure> {
+    let (sender, ended) = oneshot::channel::<()>();
+    if asked {
+        // Reading a pipe blocks; the thread ends with the input or with the process.
+        let read = move || {
+            let mut input = stdin().lock();
+            while !matches!(input.read(&mut [0; 64]), Ok(0) | Err(_)) {}
+            drop(sender);
+        };
+        std::thread::Builder::new().name("stdin".into()).spawn(read).map_err(Failure::failed)?;
+        return Ok(wait(ended, None));
+    }
+    Ok(wait(ended, Some(sender)))
+}
+
+async fn wait(ended: oneshot::Receiver<()>, kept: Option<oneshot::Sender<()>>) {
+    // The sender never sends: it is dropped at the end of the input, or kept for good.
+    let _ = ended.await;
+    drop(kept);
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses, `info` without it.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,quinn=warn"));
+    let colours = stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours).init();
+}
