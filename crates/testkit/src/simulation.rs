@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn one_instance_a_name_where_hosts_are_given_up() {
         // Leaders last long enough to give up hosts that are cut off.
-        let total = run_all(Faults { every: Duration::from_secs(8), ..Faults::default() }, 100..20);
+        let total = run_all(Faults { every: Duration::from_secs(8), ..Faults::default() }, 100..115);
         assert!(total.grants > 1000 && total.leases_lost > 10 && total.boots_dead > 3, "{total:?}");
     }
 
