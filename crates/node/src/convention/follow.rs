@@ -37,6 +37,10 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         } else if shared.copies.is_by_log() {
             shared.copies.log_ended();
         }
+        if let Some(group) = &shared.group {
+            // One that lost its vote would disturb the others with elections that it cannot win.
+            group.raft.runtime_config().elect(!shared.is_dropped());
+        }
         if shared.copies.is_by_log() {
             sleep(ALIVE).await;
             continue;

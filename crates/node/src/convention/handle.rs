@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) confirmations: Option<Confirmations>,
     pub(crate) leader_hint: AtomicU64,
     /// Who leads and votes, as other agents say.
-    pub(crate) heard: Mutex<Leadership>,
+    pub(crate) heard: Mutex<(Option<Instant>, Leadership)>,
     /// When the log was last fed by a leader.
     pub(crate) fed: Mutex<Option<Instant>>,
     /// What is told to others as the address to dial.
@@ -92,9 +92,23 @@ pub(crate) struct Shared {
 impl Shared {
     /// Who leads, as far as this agent knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        let by_log = self.group.as_ref().and_then(|group| group.raft.metrics().borrow().current_leader);
+        let by_log = if self.heard_lately() { None } else { self.log_says().leader };
         let hint = Some(self.leader_hint.load(Ordering::Relaxed)).filter(|hint| *hint != 0);
-        by_log.or(hint).map(NodeId)
+        by_log.or(hint.map(NodeId))
+    }
+
+    /// Whether what others say of the leader counts more than the own log: it is not fed, they spoke just now.
+    fn heard_lately(&self) -> bool {
+        !self.is_fed() && self.heard.lock().0.is_some_and(|when| when.elapsed() < follow::SILENT_MAX)
+    }
+
+    /// What the own log says; nothing on an agent without one.
+    fn log_says(&self) -> Leadership {
+        let Some(group) = &self.group else { return Leadership::default() };
+        let metrics = group.raft.metrics();
+        let now = metrics.borrow();
+        let voters = now.membership_config.voter_ids().map(NodeId).collect();
+        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters }
     }
 
     /// Another agent said who leads; nothing if it did not know, or the leader known did not answer.
@@ -108,8 +122,9 @@ impl Shared {
     /// Another agent said who leads and votes; the newer term is believed.
     pub(crate) fn hear_leadership(&self, says: &Leadership) {
         let mut heard = self.heard.lock();
-        if says.term > heard.term || (says.term == heard.term && says.leader.is_some()) {
-            *heard = says.clone();
+        let (when, known) = &mut *heard;
+        if says.term > known.term || (says.term == known.term && says.leader.is_some()) {
+            (*when, *known) = (Some(Instant::now()), says.clone());
             if says.leader.is_some() {
                 self.hint_leader(says.leader);
             }
@@ -118,15 +133,8 @@ impl Shared {
 
     /// What this agent can say of it.
     pub(crate) fn leadership(&self) -> Leadership {
-        let heard = self.heard.lock().clone();
-        let Some(group) = &self.group else { return heard };
-        let metrics = group.raft.metrics();
-        let now = metrics.borrow();
-        let voters: Vec<NodeId> = now.membership_config.voter_ids().map(NodeId).collect();
-        if voters.is_empty() || now.current_term < heard.term {
-            return heard;
-        }
-        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters }
+        let log = self.log_says();
+        if log.voters.is_empty() || self.heard_lately() { self.heard.lock().1.clone() } else { log }
     }
 
     /// Returns when who leads has changed; for ever on an agent without a log.
@@ -173,9 +181,12 @@ impl Shared {
 
     /// Who votes, as far as this agent knows.
     pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
-        let log = self.group.as_ref().map(|group| group.raft.metrics().borrow().membership_config.clone());
-        let by_log: BTreeSet<NodeId> = log.iter().flat_map(|log| log.voter_ids()).map(NodeId).collect();
-        if by_log.is_empty() { self.heard.lock().voters.iter().copied().collect() } else { by_log }
+        self.leadership().voters.into_iter().collect()
+    }
+
+    /// Whether the others say that this agent, which the log does not feed any more, has no vote.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.heard_lately() && !self.heard.lock().1.voters.contains(&self.me)
     }
 
     /// The address that this agent tells others; unspecified where only they can see it.

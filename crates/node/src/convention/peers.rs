@@ -18,13 +18,18 @@ use odeon_protocol::{
     control::{decode, encode},
     peer::{PeerReply, PeerRequest},
 };
-use odeon_transport::quic::{Code, Connection, Control, Endpoint, Kind, Peer, Publisher, RequestError, Serve, stays};
+use odeon_transport::quic::{
+    Code, Connection, Control, DialError, Endpoint, Kind, Peer, Publisher, RequestError, Serve, stays,
+};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -38,6 +43,9 @@ const DIAL_PAUSE: Duration = Duration::from_millis(250);
 /// A connection that another took the place of still serves what was under way.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// So many refusals in a row mean that this host does not belong any more: a single agent may be behind.
+const REFUSALS: u32 = 6;
+
 /// What the rest of the convention does for its connections.
 pub(crate) trait Home: Send + Sync + 'static {
     /// Answers a request of another agent, or of this one to itself. `address` is where it came from.
@@ -49,6 +57,9 @@ pub(crate) trait Home: Send + Sync + 'static {
     /// Takes a datagram.
     fn datagram(&self, from: NodeId, body: &[u8]);
 
+    /// Several agents in a row did not let this one in.
+    fn kept_out(&self, why: &str);
+
     /// What to dial, and the newest boot that is known; nothing for a stranger.
     fn way_to(&self, node: NodeId) -> Option<(String, Boot)>;
 }
@@ -58,6 +69,8 @@ pub(crate) struct Peers {
     pub(super) me: NodeId,
     pub(super) endpoint: Endpoint,
     listens_on: SocketAddr,
+    /// Dials refused since the last one that was not.
+    refusals: AtomicU32,
     home: OnceLock<Arc<dyn Home>>,
     service: RwLock<Option<Arc<dyn Service>>>,
     facts: Facts,
@@ -68,6 +81,12 @@ pub(crate) struct Peers {
     /// The router's runtime.
     pub(super) router: runtime::Handle,
     this: Weak<Self>,
+}
+
+/// Why a dial failed.
+enum Failed {
+    Unreached(String),
+    Refused(String),
 }
 
 /// The control connection to one peer.
@@ -97,6 +116,7 @@ impl Peers {
             me,
             endpoint,
             listens_on,
+            refusals: AtomicU32::new(0),
             home: OnceLock::new(),
             service: RwLock::default(),
             facts: Facts::new(me, boot),
@@ -255,23 +275,37 @@ impl Peers {
         let endpoint = self.endpoint.clone();
         let runtime = if kind == Kind::Control { &self.runtime } else { &self.router };
         let dialled = runtime.spawn(async move {
-            let mut why = format!("the name {address} does not resolve");
-            let found = lookup_host(&address).await.map_err(|error| format!("{why}: {error}"))?;
+            let (mut why, mut refused) = (format!("the name {address} does not resolve"), false);
+            let found = lookup_host(&address).await.map_err(|error| Failed::Unreached(format!("{why}: {error}")))?;
             for address in found {
                 match endpoint.dial(address, node, kind).await {
                     Ok(connection) => return Ok(connection),
-                    Err(error) => why = error.to_string(),
+                    Err(error) => {
+                        refused |= matches!(error, DialError::Refused { code: Some(Code::Refused), .. });
+                        why = error.to_string();
+                    }
                 }
             }
-            Err(why)
+            if refused { Err(Failed::Refused(why)) } else { Err(Failed::Unreached(why)) }
         });
-        dialled.await.map_err(|_| unreachable("the agent is stopping".into()))?.map_err(unreachable)
+        let dialled = dialled.await.unwrap_or_else(|_| Err(Failed::Unreached("the agent is stopping".into())));
+        dialled.inspect(|_| self.refusals.store(0, Ordering::Relaxed)).map_err(|failed| match failed {
+            Failed::Unreached(why) => unreachable(why),
+            Failed::Refused(why) => {
+                let before = self.refusals.fetch_add(1, Ordering::Relaxed);
+                if let Some(home) = self.home().filter(|_| before + 1 >= REFUSALS) {
+                    home.kept_out(&why);
+                }
+                unreachable(why)
+            }
+        })
     }
 
     /// Takes a new control connection into use; answers the one that is to be used.
     pub(super) fn take_control(&self, connection: Connection) -> Control {
         let node = connection.peer().node;
         let way = self.way(node);
+        self.refusals.store(0, Ordering::Relaxed);
         let serving = Arc::new(Serving { peers: self.this.clone() });
         let _runtime = self.runtime.enter();
         let (seen, new) = (connection.seen(), Control::start(connection, serving));

@@ -3,7 +3,7 @@
 use super::{
     admission::{self, authority, seen_address},
     follow, gossip,
-    handle::Shared,
+    handle::{Over, Shared},
     peers::Home,
     proposals,
     service::Answering,
@@ -71,6 +71,14 @@ impl Home for Server {
     fn datagram(&self, from: NodeId, body: &[u8]) {
         if let Some(shared) = self.shared.upgrade() {
             gossip::received(&shared, from, body);
+        }
+    }
+
+    fn kept_out(&self, why: &str) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if shared.over.borrow().is_none() {
+            tracing::error!(why, "this host is kept out of the convention");
+            shared.over.send_replace(Some(Over::NotMember));
         }
     }
 

@@ -207,6 +207,8 @@ async fn look_after(shared: Arc<Shared>) {
     let mut changes = shared.copies.changes();
     loop {
         drop(timeout(LOOK, changes.changed()).await);
+        // Who was evicted hears of it before its connections are closed.
+        sleep(LOOK / 2).await;
         shared.peers.weed(|node| {
             shared.copies.read(|directory| directory.member(node).is_none_or(|member| member.standing == Standing::In))
         });
