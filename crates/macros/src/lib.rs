@@ -100,6 +100,7 @@ pub fn data(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// #[actor("..", blocking)]                          its handlers block their thread: they run on a pool
 /// #[actor("..", isolation = "process")]             each in a process of its own
 /// #[actor("..", requires = "gpu >= 1")]             on hosts that can do that only
+/// #[actor("..", stops = last)]                      others save to it while they stop: it outlives them
 /// ```
 ///
 /// In the block these names are reserved, each `fn` or `async fn`:

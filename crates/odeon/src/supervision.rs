@@ -26,6 +26,8 @@ pub struct Options {
     pub own_process: bool,
     /// Where it may run; empty for anywhere.
     pub requires: &'static str,
+    /// Whether it outlives the others when their process stops, because they need it until the end.
+    pub stops_last: bool,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             blocking: false,
             own_process: false,
             requires: "",
+            stops_last: false,
         }
     }
 }
@@ -82,6 +85,13 @@ impl Options {
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
+        self
+    }
+
+    /// Sets [`Options::stops_last`].
+    #[must_use]
+    pub fn stops_last(mut self) -> Self {
+        self.stops_last = true;
         self
     }
 

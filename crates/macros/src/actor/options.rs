@@ -59,6 +59,7 @@ impl Options {
             }
             "blocking" => quote!(.blocking()),
             "isolation" => isolation(meta)?,
+            "stops" => stops(meta)?,
             "requires" => {
                 let requirement: LitStr = value(meta)?;
                 quote!(.requires(#requirement))
@@ -67,7 +68,7 @@ impl Options {
                 return Err(meta.error(
                     "`#[actor]` takes, after the name: `on_stop = dormant`, `restart(max = 3, within = \"10s\")`, \
                      `troupe(max = 16, idle = 2)`, `mailbox = 256`, `blocking`, `isolation = \"process\"`, \
-                     `requires = \"gpu >= 1\"`",
+                     `requires = \"gpu >= 1\"`, `stops = last`",
                 ));
             }
         };
@@ -82,6 +83,14 @@ fn on_stop(meta: &ParseNestedMeta<'_>) -> syn::Result<TokenStream> {
         "free" => Ok(quote!(.on_stop(::odeon::OnStop::Free))),
         "dormant" => Ok(quote!(.on_stop(::odeon::OnStop::Dormant))),
         _ => Err(syn::Error::new_spanned(what, "`on_stop` is `free` or `dormant`")),
+    }
+}
+
+fn stops(meta: &ParseNestedMeta<'_>) -> syn::Result<TokenStream> {
+    let when: Ident = value(meta)?;
+    match when.to_string().as_str() {
+        "last" => Ok(quote!(.stops_last())),
+        _ => Err(syn::Error::new_spanned(when, "`stops` is `last`; leave it out to stop with the others")),
     }
 }
 

@@ -27,14 +27,23 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Waker,
+    time::SystemTime,
 };
 
 /// All names.
-#[derive(Default)]
 pub(super) struct Names {
     table: Arc<Mutex<Table>>,
     epoch: Arc<AtomicU64>,
     blocks: AtomicU64,
+}
+
+impl Default for Names {
+    /// Epochs guard what outlives the process: a later process must not begin below them. Nobody grants a million names
+    /// a second for long, so the time in microseconds is ahead of all that were granted before.
+    fn default() -> Self {
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as u64);
+        Self { table: Arc::default(), epoch: Arc::new(AtomicU64::new(now)), blocks: AtomicU64::default() }
+    }
 }
 
 #[derive(Default)]

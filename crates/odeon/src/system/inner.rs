@@ -3,7 +3,7 @@
 use super::Stats;
 use crate::{
     core::{
-        ActorType, Envelope, Origin,
+        ActorType, AnyCell, Envelope, Origin,
         cell::{self, NotTaken},
         clock,
         envelope::Entry,
@@ -25,7 +25,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     serials: Mutex<Serials>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     emptied: Notify,
+    /// While the system stops: how many actors may be left before the next step.
+    staying: AtomicUsize,
 }
 
 /// Numbers for new actors.
@@ -170,6 +172,7 @@ impl Inner {
             serials: Mutex::new(Serials::new(config.block)),
             runtime: Mutex::new(Some(runtime)),
             emptied: Notify::new(),
+            staying: AtomicUsize::new(usize::MAX),
         });
         let weak = Arc::downgrade(&inner);
         inner.scheduler.start(inner.tokio.clone(), move |serial| {
@@ -327,7 +330,7 @@ impl Inner {
 
     /// An actor has ended.
     pub(crate) fn ended(&self) {
-        if *self.stopping.borrow() && self.registry.len() == 0 {
+        if *self.stopping.borrow() && self.registry.len() <= self.staying.load(Ordering::SeqCst) {
             self.emptied.notify_waiters();
         }
     }
@@ -335,7 +338,11 @@ impl Inner {
     pub(crate) fn stats(&self) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let cells = self.registry.all();
+        let beyond = self.outside().figures();
         Stats {
+            flows: beyond.flows,
+            outstanding: beyond.outstanding,
+            unsettled: beyond.unsettled,
             actors: cells.len() as u64,
             waiting: cells.iter().map(|cell| cell.head().load().0 as u64).sum(),
             failed: load(&self.counters.failed),
@@ -347,28 +354,34 @@ impl Inner {
         }
     }
 
-    /// Stops all actors, then the threads.
+    /// Stops all actors, those that stop last after the others, then the threads.
     pub(crate) async fn stop(self: &Arc<Self>) {
         self.stopping.send_replace(true);
         self.outside().close().await;
-        for (kill, span) in [(false, STOP_GRACE), (true, STOP_GRACE / 10)] {
-            let emptied = async {
-                loop {
-                    let emptied = self.emptied.notified();
-                    tokio::pin!(emptied);
-                    emptied.as_mut().enable();
-                    if self.registry.len() == 0 {
-                        return;
-                    }
-                    super::end_all(self, kill);
-                    emptied.await;
-                }
-            };
-            if within(span, emptied, &self.tokio).await {
+        let waves = [(Wave::Most, STOP_GRACE / 4 * 3), (Wave::All, STOP_GRACE / 4), (Wave::Killed, STOP_GRACE / 10)];
+        for (wave, span) in waves {
+            within(span, self.end_wave(wave), &self.tokio).await;
+            if self.registry.len() == 0 {
                 break;
             }
         }
         self.shut_down();
+    }
+
+    async fn end_wave(&self, wave: Wave) {
+        loop {
+            let ended = self.emptied.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let stays = |cell: &Arc<dyn AnyCell>| wave == Wave::Most && cell.head().kind.options.stops_last;
+            let (staying, going): (Vec<_>, Vec<_>) = self.registry.all().into_iter().partition(stays);
+            self.staying.store(staying.len(), Ordering::SeqCst);
+            if going.is_empty() {
+                return;
+            }
+            going.iter().for_each(|cell| cell::end(cell, wave == Wave::Killed));
+            ended.await;
+        }
     }
 
     /// Ends the threads; actors that still live are forgotten.
@@ -379,6 +392,25 @@ impl Inner {
             outside.closed();
         }
         if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The steps in which a system ends its actors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wave {
+    /// All but those that stop last.
+    Most,
+    All,
+    /// What has not stopped by itself.
+    Killed,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Dropped plainly, a runtime waits for its threads, which is not allowed on another runtime's.
+        if let Some(runtime) = self.runtime.get_mut().take() {
             runtime.shutdown_background();
         }
     }
