@@ -58,7 +58,7 @@ pub struct Archive {
     commit_is_due: bool,
 }
 
-#[actor("poll.archive", blocking, mailbox = 4096, requires = "archive")]
+#[actor("poll.archive", blocking, mailbox = 4096, requires = "archive", stops = last)]
 impl Archive {
     fn start(_: (), ctx: &mut Context<Self>) -> odeon::Result<Self> {
         let path = settings::archive();
