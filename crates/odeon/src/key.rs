@@ -126,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::needless_borrow, reason = "as the macro writes it: the reference decides which method is found")]
     fn the_probe_tells_who_implements_it() {
         struct Foreign;
         assert_eq!((&KeyProbe::<u16>::new()).args_from_key("t", "7").unwrap(), 7);

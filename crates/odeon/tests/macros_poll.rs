@@ -1,5 +1,7 @@
 //! The poll as a user writes it: one actor per question, a troupe that translates, a cast that retires the quiet.
 
+#![expect(missing_docs, missing_debug_implementations, reason = "the shortest that a user would write")]
+
 use odeon::prelude::*;
 
 #[message]

@@ -24,7 +24,6 @@ pub use relay::{Relay, RelayCalls, Send, Sent};
 pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls};
 
 /// The worker with all of them.
-#[must_use]
 pub fn worker() -> odeon::Worker {
     odeon::worker![Echoer, Counter, Crasher, Parent, Sequence, Relay]
 }

@@ -85,6 +85,7 @@ impl Parent {
 }
 
 impl Parent {
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a shared context cannot be held across an await")]
     async fn create<A: Actor<Args = ()>>(
         &mut self,
         requires: Option<&str>,

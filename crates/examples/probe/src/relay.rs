@@ -42,7 +42,10 @@ pub struct Sent {
 /// Tells the relay itself that whatever comes back has come back.
 #[message]
 #[derive(Clone, Debug)]
-pub struct Settled;
+pub struct Settled {
+    /// Which run it concerns.
+    pub run: u64,
+}
 
 /// How long the actor may take over what it was sent.
 const SETTLING: Duration = Duration::from_secs(600);
@@ -50,6 +53,7 @@ const SETTLING: Duration = Duration::from_secs(600);
 /// A run that is not settled yet.
 #[derive(Debug)]
 struct Run {
+    number: u64,
     began: Instant,
     to: String,
     sent: Sent,
@@ -62,6 +66,8 @@ pub struct Relay {
     /// Receiver → the next number.
     numbers: HashMap<String, u64>,
     runs: Vec<Run>,
+    /// Runs begun so far.
+    begun: u64,
 }
 
 #[actor("probe.relay")]
@@ -70,19 +76,20 @@ impl Relay {
         let (reply, deferred) = ctx.defer::<Sent>();
         let (began, to) = (Instant::now(), send.to.address().to_string());
         let sent = self.send_all(&send, &to).await;
-        self.runs.push(Run { began, to, sent, reply });
-        let me = ctx.me();
+        self.begun += 1;
+        let (me, run) = (ctx.me(), self.begun);
+        self.runs.push(Run { number: run, began, to, sent, reply });
         ctx.spawn(async move {
             // Its answer, or its failure, comes after whatever comes back.
             let _ = send.to.ask(Gaps).timeout(SETTLING).await;
-            let _ = me.tell(Settled).await;
+            let _ = me.tell(Settled { run }).await;
         });
         deferred
     }
 
-    fn settled(&mut self, _: Settled) {
-        if !self.runs.is_empty() {
-            let run = self.runs.remove(0);
+    fn settled(&mut self, settled: Settled) {
+        if let Some(at) = self.runs.iter().position(|run| run.number == settled.run) {
+            let run = self.runs.remove(at);
             run.reply.send(Sent { seconds: run.began.elapsed().as_secs_f64(), ..run.sent });
         }
     }

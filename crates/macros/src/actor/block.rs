@@ -127,7 +127,13 @@ impl Block {
         let (item, table) = (&self.item, super::calls::table(self, false));
         quote! {
             #[doc = #table]
-            #[allow(clippy::needless_pass_by_value, clippy::unused_self, clippy::unused_async, reason = "handlers have one shape")]
+            #[allow(
+                clippy::needless_pass_by_ref_mut,
+                clippy::needless_pass_by_value,
+                clippy::unused_async,
+                clippy::unused_self,
+                reason = "handlers have one shape"
+            )]
             #item
         }
     }
