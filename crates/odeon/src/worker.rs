@@ -1,6 +1,6 @@
 //! Programs that run actors: under an agent as one of its workers, or alone.
 //!
-//! An agent starts a worker with its end of a socket pair as descriptor 3 and `ODEON_WORKER=1`. Started otherwise, the
+//! An agent starts a worker with its end of a socket pair as descriptor 3 and `ODEON_WORKER_FD=3`. Started otherwise, the
 //! same program is a system on its own, which binds its listening sockets itself.
 
 use crate::{
@@ -38,7 +38,7 @@ use tokio::{
 };
 
 /// Set by an agent for its workers.
-const ENVIRONMENT: &str = "ODEON_WORKER";
+const ENVIRONMENT: &str = "ODEON_WORKER_FD";
 /// The descriptor at which a worker finds its socket.
 const DESCRIPTOR: i32 = 3;
 /// The exit code of a worker that lost its agent.
@@ -53,6 +53,8 @@ pub struct Worker {
     kinds: Vec<&'static ActorType>,
     listeners: Vec<(String, String)>,
     capabilities: Vec<(String, Value)>,
+    /// Besides those, where there is no agent.
+    alone: Vec<(String, Value)>,
     serve: Option<Serve>,
     restless: Option<bool>,
 }
@@ -97,6 +99,12 @@ impl Worker {
         self
     }
 
+    /// Gives the host a capability where there is no agent, whose operator would say what a host can do.
+    pub fn capability_if_alone(mut self, key: impl Into<String>, value: impl Into<Capability>) -> Self {
+        self.alone.push((key.into(), value.into().0));
+        self
+    }
+
     /// Runs a function beside the actors, such as a web server. Its error ends the worker.
     pub fn serve<F, S>(mut self, serve: S) -> Self
     where
@@ -122,7 +130,7 @@ impl Worker {
     pub fn run(self) -> Result {
         log_to_stderr();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        if std::env::var_os(ENVIRONMENT).is_some_and(|value| value == "1") {
+        if std::env::var_os(ENVIRONMENT).is_some_and(|value| value == "3") {
             runtime.block_on(self.run_under_agent(inherited_socket()?))
         } else {
             runtime.block_on(self.run_alone())
@@ -232,7 +240,7 @@ impl Worker {
             system = system.restless(restless);
         }
         self.kinds.iter().for_each(|kind| system.inner.know(kind));
-        system.inner.capabilities.write().extend(self.capabilities);
+        system.inner.capabilities.write().extend(self.capabilities.into_iter().chain(self.alone));
         let mut bound = Vec::new();
         for (name, address) in &self.listeners {
             let listener = TcpListener::bind(address)
@@ -337,13 +345,15 @@ pub(crate) fn system_of(
 /// The socket that the agent left at descriptor 3.
 #[expect(unsafe_code, reason = "an inherited descriptor is known by its number alone")]
 fn inherited_socket() -> Result<OwnedFd> {
-    // SAFETY: `ODEON_WORKER=1` is the agent's word that descriptor 3 is open and this process's to own; `run` is called
+    // SAFETY: `ODEON_WORKER_FD=3` is the agent's word that descriptor 3 is open and this process's to own; `run` is called
     // once, and it is checked below that it is a socket.
     let socket = unsafe { OwnedFd::from_raw_fd(DESCRIPTOR) };
     if let Err(error) = rustix::net::sockopt::socket_type(socket.as_fd()) {
         // Not ours to close.
         std::mem::forget(socket);
-        let text = format!("{ENVIRONMENT}=1 is set, but descriptor {DESCRIPTOR} is no socket ({error}): let an agent start it");
+        let text = format!(
+            "{ENVIRONMENT}=3 is set, but descriptor {DESCRIPTOR} is no socket ({error}): let an agent start it"
+        );
         return Err(Error::new(Reason::Unreachable, text));
     }
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(std::io::Error::from)?;

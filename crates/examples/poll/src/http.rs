@@ -154,7 +154,7 @@ fn wrong_shape(body: &[u8], error: &serde_json::Error) -> Problem {
     match fields.get("respondent") {
         None => return invalid("respondent", "is missing".to_owned()),
         Some(Value::Object(respondent)) => {
-            for (demographic, value) in respondent.iter().filter(|(_, value)| !value.is_string()) {
+            if let Some((demographic, value)) = respondent.iter().find(|(_, value)| !value.is_string()) {
                 return invalid(&format!("respondent.{demographic}"), format!("is {}, not a text", kind_of(value)));
             }
         }

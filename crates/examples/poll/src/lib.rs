@@ -30,12 +30,11 @@ use odeon::{Error, System};
 ///     poll::worker().run()
 /// }
 /// ```
-#[must_use]
 pub fn worker() -> odeon::Worker {
     odeon::worker![Question, Translator, Cast, Archive]
         .listen("poll", settings::listen())
         .serve(serve)
-        .capability("archive", true)
+        .capability_if_alone("archive", true) // else the operator says which host keeps the file
 }
 
 async fn serve(system: System) -> odeon::Result {

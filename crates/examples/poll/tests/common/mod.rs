@@ -1,4 +1,5 @@
 //! The service as its users run it: the program itself, alone, on a port of its own.
+#![allow(clippy::unwrap_used, reason = "a test's own tools")]
 
 use poll::actors::Response;
 use poll::client::Client;
