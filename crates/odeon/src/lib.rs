@@ -4,6 +4,8 @@
 extern crate self as odeon;
 
 mod actor;
+#[doc(hidden)]
+pub mod bench;
 pub mod client;
 mod context;
 mod core;
@@ -21,6 +23,7 @@ mod schema;
 mod sending;
 mod supervision;
 mod system;
+mod worker;
 
 pub mod prelude;
 
@@ -37,4 +40,5 @@ pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
 pub use sending::{Ask, Call, Tell};
 pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
+pub use worker::Worker;
 pub use system::{Capability, Create, Creation, Stats, System};

@@ -84,11 +84,14 @@ pub(crate) struct Inbox {
 }
 
 /// Senders that wait for room, in order.
+///
+/// Keys are unique in the process, as a sender comes back to another cell with the key that it got from the last one.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    next: u64,
     list: VecDeque<(u64, Waker)>,
 }
+
+static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 impl Waiters {
     /// Adds a waker, or replaces that of `key`; answers the key.
@@ -99,9 +102,9 @@ impl Waiters {
             entry.1.clone_from(waker);
             return key;
         }
-        self.next += 1;
-        self.list.push_back((self.next, waker.clone()));
-        self.next
+        let key = key.unwrap_or_else(|| NEXT_KEY.fetch_add(1, Ordering::Relaxed));
+        self.list.push_back((key, waker.clone()));
+        key
     }
 
     /// Takes the first `count`.

@@ -211,6 +211,12 @@ pub struct Stats {
     pub dead_letters: u64,
     /// Handlers found holding their thread.
     pub blocking: u64,
+    /// Pairs of sender and receiver in two processes with messages under way, in both directions.
+    pub flows: u64,
+    /// Messages sent to other processes that are neither settled nor come back.
+    pub outstanding: u64,
+    /// Messages of which nobody will say what became of them: their receivers' process or host is gone.
+    pub unsettled: u64,
 }
 
 /// A capability's value: a truth value, a number or a text.
