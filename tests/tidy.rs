@@ -170,3 +170,10 @@ fn what_references_offer_themselves_is_no_handlers_name() {
         assert!(block.contains(&format!("\"{method}\"")), "`TAKEN` in the macros lacks `{method}`");
     }
 }
+
+#[test]
+fn the_macros_know_how_long_a_name_may_be() {
+    let text = fs::read_to_string(root().join("crates/macros/src/attribute.rs")).unwrap();
+    let expected = format!("const NAME_BYTES_MAX: usize = {};", odeon_protocol::limits::TYPE_NAME_BYTES_MAX);
+    assert!(text.contains(&expected), "the macros lack `{expected}`");
+}

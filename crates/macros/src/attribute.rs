@@ -4,7 +4,7 @@ use crate::errors::Errors;
 use std::time::Duration;
 use syn::{Attribute, LitStr, meta::ParseNestedMeta, parse::Parse};
 
-/// `TYPE_NAME_BYTES_MAX` of the protocol, which this crate does not depend on; a test in `odeon` compares them.
+/// `TYPE_NAME_BYTES_MAX` of the protocol, which this crate does not depend on; the tests' `tidy` compares them.
 const NAME_BYTES_MAX: usize = 128;
 
 /// Checks the name of an actor type or a message.

@@ -60,7 +60,7 @@ pub fn message(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a struct or enum part of messages: a field, a reply, an actor's arguments.
 ///
 /// It derives serde's traits and [`Schema`](https://docs.rs/odeon), and refuses what messages cannot carry, as `#[message]` does.
-/// A type that contains itself needs a fingerprint by hand:
+/// A type that contains itself needs a fingerprint by hand; of types that contain each other, one does:
 ///
 /// ```
 /// #[odeon::data(opaque = "v1")]

@@ -40,6 +40,17 @@ struct Tree {
     children: Vec<Self>,
 }
 
+#[data(opaque = "v1")]
+struct Folder {
+    files: Vec<File>,
+}
+
+#[data]
+struct File {
+    name: String,
+    inside: Option<Box<Folder>>,
+}
+
 #[data]
 struct Page<T> {
     items: Vec<T>,
@@ -92,6 +103,9 @@ fn messages_survive_both_codecs() {
     assert_eq!(serde_json::to_value(&free).unwrap(), json!({"type": "note", "detail": {"a": [1, {"b": null}]}}));
     let shapes = vec![Shape::Point, Shape::Circle { radius: 1.0 }, Shape::Line(0.0, 2.0)];
     assert_eq!(postcard::from_bytes::<Vec<Shape>>(&postcard::to_stdvec(&shapes).unwrap()).unwrap(), shapes);
+    let archive = File { name: "a.zip".into(), inside: Some(Box::new(Folder { files: vec![] })) };
+    let read: File = postcard::from_bytes(&postcard::to_stdvec(&archive).unwrap()).unwrap();
+    assert_eq!((read.name.as_str(), read.inside.map(|folder| folder.files.len())), ("a.zip", Some(0)));
     let tree = Tree { name: "a".into(), children: vec![Tree { name: "b".into(), children: vec![] }] };
     assert_eq!(postcard::from_bytes::<Tree>(&postcard::to_stdvec(&tree).unwrap()).unwrap(), tree);
 }
