@@ -324,11 +324,17 @@ impl Simulation {
     fn deliver(&mut self) {
         let later = self.flying.split_off(&(self.now, u64::MAX));
         for (key, letter) in std::mem::replace(&mut self.flying, later) {
-            let cut = self.cut.contains_key(&letter.from) || self.cut.contains_key(&letter.to);
+            let cut_until = [letter.from, letter.to].iter().filter_map(|node| self.cut.get(node)).max().copied();
             if !self.thawed(letter.to) {
                 // It waits in the frozen host's sockets.
                 self.flying.insert((self.now + STEP, key.1), letter);
-            } else if !cut || letter.from == letter.to {
+            } else if let Some(until) = cut_until.filter(|_| letter.from != letter.to) {
+                if self.random.chance(50) {
+                    // It is sent again some time after the cut has ended.
+                    let later = until + Duration::from_millis(self.random.below(1500));
+                    self.flying.insert((later, key.1), letter);
+                }
+            } else {
                 self.receive(letter);
             }
         }
