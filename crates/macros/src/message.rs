@@ -74,6 +74,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         #item
         #schema
         #[automatically_derived]
+        #[diagnostic::do_not_recommend]
         impl ::odeon::Message for #ident #bounds {
             type Reply = #reply;
             const NAME: &'static str = #name;

@@ -87,6 +87,7 @@ fn decoys(block: &Block) -> impl Iterator<Item = TokenStream> {
     messages.into_iter().take(2usize.saturating_sub(handled)).map(move |message| {
         quote! {
             #[automatically_derived]
+            #[diagnostic::do_not_recommend]
             #[doc(hidden)]
             impl ::odeon::Handler<#message> for #actor {
                 async fn handle(&mut self, message: #message, _: &mut ::odeon::Context<Self>) -> ::odeon::Outcome<()> {
