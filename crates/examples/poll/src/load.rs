@@ -9,8 +9,9 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// Analytics asked for per second.
 const GETS_PER_SECOND: u64 = 200;
@@ -20,6 +21,8 @@ const GET_CONNECTIONS: usize = 6;
 const WATCHED: usize = 2;
 /// How often each of them is.
 const WATCHED_PER_SECOND: u64 = 25;
+/// How long requests that are due may wait for others, so that they go in one.
+const PACE: Duration = Duration::from_micros(200);
 /// The fewest connections with which all of this can be done.
 pub const CONNECTIONS_MIN: usize = GET_CONNECTIONS + 2 * WATCHED + 1;
 
@@ -202,26 +205,50 @@ struct Schedule {
     begun: Instant,
     rate: u64,
     count: u64,
+    /// A permit for each request that is due and not taken.
+    due: Semaphore,
     next: AtomicU64,
     done: AtomicU64,
 }
 
 impl Schedule {
     fn new(begun: Instant, rate: u64, seconds: u64) -> Arc<Self> {
-        Arc::new(Self { begun, rate, count: rate * seconds, next: AtomicU64::new(0), done: AtomicU64::new(0) })
+        let (due, next, done) = (Semaphore::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let schedule = Arc::new(Self { begun, rate, count: rate * seconds, due, next, done });
+        let weak = Arc::downgrade(&schedule);
+        // A thread, because the runtime's timers are a millisecond coarse.
+        std::thread::spawn(move || {
+            let mut released = 0;
+            while let Some(pause) = weak.upgrade().and_then(|schedule| schedule.release(&mut released)) {
+                std::thread::park_timeout(pause);
+            }
+        });
+        schedule
     }
 
-    /// The next request's number, and when it was or is due; waits until then.
+    /// Lets all go that are due by now; says how long to wait for the next, if there is one.
+    fn release(&self, released: &mut u64) -> Option<Duration> {
+        let elapsed = self.begun.elapsed().as_nanos() * u128::from(self.rate) / 1_000_000_000;
+        let due = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1).min(self.count);
+        self.due.add_permits(usize::try_from(due - *released).unwrap_or(0));
+        *released = due;
+        let next = self.at(due).saturating_duration_since(Instant::now());
+        (due < self.count).then(|| next.max(PACE))
+    }
+
+    /// When the n-th is due.
+    fn at(&self, n: u64) -> Instant {
+        self.begun + Duration::from_nanos(n * 1_000_000_000 / self.rate)
+    }
+
+    /// The next request's number, and when it was due; waits until it is.
     async fn next(&self) -> Option<(usize, Instant)> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         if n >= self.count {
             return None;
         }
-        let due = self.begun + Duration::from_nanos(n * 1_000_000_000 / self.rate);
-        if due > Instant::now() {
-            sleep_until(due).await;
-        }
-        Some((usize::try_from(n).unwrap_or(usize::MAX), due))
+        self.due.acquire().await.ok()?.forget();
+        Some((usize::try_from(n).unwrap_or(usize::MAX), self.at(n)))
     }
 }
 

@@ -1,4 +1,5 @@
 //! The whole service on `System::local()`, from HTTP to the file and back.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
