@@ -25,7 +25,7 @@ use std::{
 const SWIM_BYTES_MAX: usize = 1150;
 /// Timers that fire later than this mean that this agent was held up.
 const LATE: Duration = Duration::from_millis(500);
-/// Suspects counted on in the configuration, which is made before the convention's size is known.
+/// Hosts that the configuration expects; it is made before the number of hosts is known, and only dissemination rests on it.
 const HOSTS_EXPECTED: u32 = 10;
 
 const KIND_SWIM: u8 = 0;
