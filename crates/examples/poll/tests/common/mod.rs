@@ -10,17 +10,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A running service; killed when dropped.
-pub struct Service {
+pub(crate) struct Service {
     child: Child,
-    pub urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
 }
 
 impl Service {
     /// Starts it with this archive and these variables, and waits until it answers.
-    pub async fn start(archive: &Path, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(archive: &Path, variables: &[(&str, &str)]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_poll"))
             .env("POLL_LISTEN", address.to_string())
@@ -34,12 +34,12 @@ impl Service {
         service
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(&self.urls, 0).patience(Duration::from_secs(20))
     }
 
     /// Stops it as an operator does, and waits until it has ended.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let deadline = Instant::now() + LONG;
         let status = loop {
@@ -53,7 +53,7 @@ impl Service {
     }
 
     /// Kills it, as a crash or a power cut would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -67,7 +67,7 @@ impl Drop for Service {
 }
 
 /// Waits until it holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !holds().await {
         assert!(Instant::now() < deadline, "it never came about that {what}");
@@ -76,7 +76,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Question, total and instances of every row of the archive.
-pub fn rows(archive: &PathBuf) -> Vec<(String, u64, u64)> {
+pub(crate) fn rows(archive: &PathBuf) -> Vec<(String, u64, u64)> {
     let file = rusqlite::Connection::open(archive).unwrap();
     file.busy_timeout(Duration::from_secs(5)).unwrap();
     let mut select = file.prepare("SELECT question, total, starts FROM questions").unwrap();
@@ -84,7 +84,7 @@ pub fn rows(archive: &PathBuf) -> Vec<(String, u64, u64)> {
     rows.map(Result::unwrap).collect()
 }
 
-pub fn response(question: &str, answer: &str) -> Response {
+pub(crate) fn response(question: &str, answer: &str) -> Response {
     let respondent = [("age".to_owned(), "30-39".to_owned())].into();
     Response { question: question.into(), answer: answer.into(), respondent }
 }
