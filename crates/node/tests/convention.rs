@@ -126,14 +126,19 @@ impl Host {
         self.runtime.take().expect("the host runs").shutdown_background();
     }
 
-    /// Ends it gracefully, then starts it again on the same data directory.
-    fn restart(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    /// Ends it gracefully; answers what it can be started with again.
+    fn stop(mut self) -> (Config, TempDir) {
         self.run(self.handle.stop());
         *self.recorder.handle.lock() = None;
         self.runtime.take().expect("the host runs").shutdown_background();
-        let mut config = self.config.clone();
-        change(&mut config);
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary directory"));
+        (self.config.clone(), dir)
+    }
+
+    /// Ends it gracefully, then starts it again on the same data directory.
+    fn restart(self, change: impl FnOnce(&mut Config)) -> Self {
+        let (mut config, dir) = self.stop();
+        change(&mut config);
         Self::start_in(config, dir).expect("it starts again")
     }
 }
@@ -369,4 +374,88 @@ fn an_evicted_host_is_kept_out() {
         .expect("it hears of it");
     eventually("one voter is left", || two.handle.status().voters.len() == 1);
     assert!(matches!(two.claim("test.type/a"), Answer::Granted { .. }));
+}
+
+#[test]
+fn a_whole_convention_comes_back() {
+    let hosts = three();
+    assert!(matches!(hosts[1].claim("test.type/a"), Answer::Granted { .. }));
+    let ids: Vec<NodeId> = hosts.iter().map(|host| host.handle.me()).collect();
+    // All of them are down before the first one starts again, and every one has another port.
+    let stopped: Vec<_> = hosts.into_iter().map(Host::stop).collect();
+    let hosts: Vec<Host> = std::thread::scope(|scope| {
+        let join: Arc<Mutex<Vec<String>>> = Arc::default();
+        let starting: Vec<_> = stopped
+            .into_iter()
+            .map(|(mut config, dir)| {
+                config.token = None;
+                config.bootstrap = false;
+                // As a resolvable name would, the first address leads to a member wherever it listens now.
+                config.join = join.lock().clone();
+                let host = Host::start_in(config, dir).expect("it starts again");
+                join.lock().push(host.handle.listens_on().to_string());
+                scope.spawn(move || {
+                    host.ready();
+                    host
+                })
+            })
+            .collect();
+        starting.into_iter().map(|host| host.join().expect("it is ready")).collect()
+    });
+    for (host, id) in hosts.iter().zip(ids) {
+        assert_eq!(host.handle.me(), id);
+        eventually("three voters", || host.handle.status().voters.len() == 3);
+        eventually("the name is there", || host.state("test.type/a").is_some());
+    }
+    assert!(matches!(hosts[2].claim("test.type/b"), Answer::Granted { .. }));
+}
+
+#[test]
+fn frames_for_a_lost_host_come_back() {
+    let [one, two, mut three] = three();
+    let to = Direct { node: three.handle.me(), boot: three.handle.boot(), serial: Serial(1) };
+    let frame = |number| {
+        let header = Header { to, correlation: number, ..Header::new(Kind::Tell) };
+        Frame::new(header, &[], b"body").bytes().clone()
+    };
+    two.handle.send(to.node, frame(0)).expect("there is room");
+    eventually("the first arrives", || three.recorder.frames.lock().len() == 1);
+    three.cut_off();
+    eventually("it is missed", || {
+        one.handle.members().iter().any(|host| host.name == "three" && host.state == HostState::Down)
+    });
+    two.handle.send(to.node, frame(1)).expect("there is room");
+    let back = || two.recorder.back.lock().iter().find(|(bytes, _)| *bytes == frame(1)).cloned();
+    eventually("the second comes back", || back().is_some());
+    assert_eq!(back(), Some((frame(1), false)), "nobody has seen it");
+}
+
+#[test]
+fn a_host_that_left_needs_a_token_again() {
+    log();
+    let one = Host::form("one");
+    one.ready();
+    let token = one.token(Role::Member);
+    let two = Host::join("two", &one, &token).expect("it joins");
+    two.ready();
+    two.run(two.handle.leave()).expect("it leaves");
+    eventually("it has left", || {
+        one.handle.members().iter().any(|host| host.name == "two" && host.state == HostState::Left)
+    });
+    let (config, dir) = two.stop();
+    let without = Host::start_in(Config { token: None, ..config.clone() }, dir).err().expect("refused");
+    assert!(without.to_string().contains("odeon token create"), "{without}");
+}
+
+#[test]
+fn a_way_into_another_convention_is_refused() {
+    log();
+    let (one, other) = (Host::form("one"), Host::form("other"));
+    one.ready();
+    other.ready();
+    let there = other.handle.listens_on().to_string();
+    let (config, dir) = one.stop();
+    let config = Config { bootstrap: false, join: vec![there], ..config };
+    let error = Host::start_in(config, dir).err().expect("refused").to_string();
+    assert!(error.contains("--join") && error.contains(&other.handle.id().to_string()), "{error}");
 }

@@ -21,6 +21,18 @@ pub enum StartError {
         "data directory: it belongs to convention {0}, which another host formed: leave --bootstrap out to rejoin it, or give another --data"
     )]
     NotFounder(odeon_protocol::ConventionId),
+    /// The way in leads elsewhere.
+    #[error(
+        "--join {address}: an agent of convention {has} answers there, this data directory belongs to convention {wants}: give another address, or another --data"
+    )]
+    OtherConvention {
+        /// As it was given.
+        address: String,
+        /// Whose agent answers.
+        has: odeon_protocol::ConventionId,
+        /// Whose data directory it is.
+        wants: odeon_protocol::ConventionId,
+    },
     /// The UDP address.
     #[error("listening on {address}: {why}: give another address with --listen")]
     Listen {

@@ -26,6 +26,8 @@ const PIECE: usize = 1 << 20;
 const ALIVE: Duration = Duration::from_millis(500);
 /// A stream without a sign of life for this long is broken.
 pub(crate) const SILENT_MAX: Duration = Duration::from_secs(2);
+/// For a voter to be reached: others may be nearer.
+const DIAL: Duration = Duration::from_millis(1500);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -36,10 +38,6 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             shared.copies.log_feeds();
         } else if shared.copies.is_by_log() {
             shared.copies.log_ended();
-        }
-        if let Some(group) = &shared.group {
-            // One that lost its vote would disturb the others with elections that it cannot win.
-            group.raft.runtime_config().elect(!shared.is_dropped());
         }
         if shared.copies.is_by_log() {
             sleep(ALIVE).await;
@@ -58,7 +56,8 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 }
 
 async fn follow_one(shared: &Shared, voter: NodeId) -> io::Result<()> {
-    let control = shared.peers.control(voter).await.map_err(io::Error::other)?;
+    let control = timeout(DIAL, shared.peers.control(voter)).await.map_err(|_| io::ErrorKind::TimedOut)?;
+    let control = control.map_err(io::Error::other)?;
     let request = Request::Follow { after: shared.copies.version() };
     let mut stream = control.subscribe(encode(&request).into()).await.map_err(io::Error::other)?;
     let mut pieces = Vec::new();

@@ -16,6 +16,8 @@ use tokio::{sync::Notify, time::sleep};
 
 /// Between two looks where nothing is due.
 const IDLE: Duration = Duration::from_millis(500);
+/// A voter that has seen no majority for this long stands for no election.
+const ALONE_MAX: Duration = Duration::from_secs(5);
 /// How long what is known of the hosts is good for readers.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -49,16 +51,14 @@ impl Seen {
         *self.states.write() = (Some(Instant::now()), states);
         seen
     }
-
-    /// Whether fewer than half of `among` seem up.
-    pub(crate) fn seems_cut_off(&self, among: &[NodeId]) -> bool {
-        self.gossip.lock().seems_cut_off(among)
-    }
 }
 
 /// Runs the failure detector until the agent stops.
+///
+/// A voter that sees no majority, or was dropped, stands for no election: it could not win, and would only disturb the
+/// others when it comes back.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut changes = shared.copies.changes();
+    let (mut changes, mut alone) = (shared.copies.changes(), None::<Instant>);
     loop {
         let pause = shared.seen.gossip.lock().due().map_or(IDLE, |due| due.since(now()).min(IDLE));
         tokio::select! {
@@ -76,6 +76,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         for (node, body) in datagrams {
             send(&shared, node, body);
+        }
+        if let Some(group) = &shared.group {
+            let voters: Vec<NodeId> = shared.voters().into_iter().collect();
+            let cut_off = shared.seen.gossip.lock().seems_cut_off(&voters);
+            alone = if cut_off { alone.or_else(|| Some(Instant::now())) } else { None };
+            let hopeless = alone.is_some_and(|since| since.elapsed() > ALONE_MAX);
+            group.raft.runtime_config().elect(!hopeless && !shared.is_dropped());
         }
     }
 }

@@ -428,7 +428,12 @@ impl Handle {
     /// # Errors
     /// As [`Handle::propose`].
     pub async fn leave(&self) -> Result<(), ProposeError> {
-        self.propose(Command::Leave { node: self.shared.me }).await.map(drop)
+        self.propose(Command::Leave { node: self.shared.me }).await?;
+        // From here on a start needs a token again; the log stays, for the votes that were given.
+        if let Err(error) = self.shared.data.update(|belonging| *belonging = None) {
+            tracing::error!(%error, "the convention was left, but the data directory still names it");
+        }
+        Ok(())
     }
 
     /// Hands a leadership over, closes every connection and ends; the data directory is free afterwards.

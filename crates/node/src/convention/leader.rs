@@ -12,6 +12,7 @@ use odeon_cluster::{
 };
 use odeon_protocol::{
     Boot, NodeId, Time,
+    control::Refusal,
     peer::{Adoption, PeerReply, PeerRequest, Renewal, Renewed},
 };
 use openraft::ServerState;
@@ -23,6 +24,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, oneshot},
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -166,20 +168,27 @@ async fn expire(shared: &Shared, group: &Group) {
 /// Hands unplaced names to hosts that fit, again and again until they are claimed.
 async fn place(shared: &Arc<Shared>, group: &Group) {
     let (mut handed, mut changes) = (BTreeMap::new(), shared.copies.changes());
-    let (mut recent, mut refused) = (Recent::default(), BTreeMap::new());
+    let (mut recent, mut refused) = (Recent::default(), Refusals::new());
     loop {
-        let unplaced: Vec<NameRecord> = group.machine.read().directory.unplaced().cloned().collect();
-        handed.retain(|name, when: &mut Instant| {
-            when.elapsed() < ADOPT_AGAIN && unplaced.iter().any(|record| record.name == *name)
-        });
-        refused.retain(|name, _| unplaced.iter().any(|record| record.name == *name));
+        let unplaced: BTreeMap<Arc<str>, NameRecord> =
+            group.machine.read().directory.unplaced().map(|record| (record.name.clone(), record.clone())).collect();
+        handed.retain(|name, when: &mut Instant| when.elapsed() < ADOPT_AGAIN && unplaced.contains_key(name));
+        refused.retain(|name, _| unplaced.contains_key(name));
         let wanted: Vec<NameRecord> =
-            unplaced.into_iter().filter(|record| !handed.contains_key(&record.name)).collect();
+            unplaced.into_values().filter(|record| !handed.contains_key(&record.name)).collect();
         let waiting = !wanted.is_empty() || !handed.is_empty();
+        let mut asked = JoinSet::new();
         for (node, adoptions) in choose(shared, &wanted, &mut recent, &refused) {
+            tracing::info!(%node, names = adoptions.len(), "names go to a new host");
+            handed.extend(adoptions.iter().map(|adoption| (adoption.name.clone(), Instant::now())));
             for some in adoptions.chunks(ADOPT_MAX) {
-                handed.extend(some.iter().map(|adoption| (adoption.name.clone(), Instant::now())));
-                adopt(shared, node, some.to_vec(), &mut handed, &mut refused).await;
+                asked.spawn(adopt(shared.clone(), node, some.to_vec()));
+            }
+        }
+        while let Some(back) = asked.join_next().await {
+            for (name, refuser) in back.unwrap_or_default() {
+                handed.remove(&name);
+                refused.entry(name).or_default().extend(refuser);
             }
         }
         let pause = if waiting { TICK * 4 } else { TIMING.lease };
@@ -187,6 +196,7 @@ async fn place(shared: &Arc<Shared>, group: &Group) {
     }
 }
 
+/// Which hosts refused a name; they are not asked again.
 type Refusals = BTreeMap<Arc<str>, BTreeSet<NodeId>>;
 
 fn choose(
@@ -229,23 +239,17 @@ fn choose(
     chosen
 }
 
-async fn adopt(
-    shared: &Shared,
-    node: NodeId,
-    adoptions: Vec<Adoption>,
-    handed: &mut BTreeMap<Arc<str>, Instant>,
-    refused: &mut Refusals,
-) {
+/// Hands names to a host; answers those that it does not take, with its id if it said so.
+async fn adopt(shared: Arc<Shared>, node: NodeId, adoptions: Vec<Adoption>) -> Vec<(Arc<str>, Option<NodeId>)> {
     let names: Vec<Arc<str>> = adoptions.iter().map(|adoption| adoption.name.clone()).collect();
-    tracing::info!(%node, names = names.len(), "names go to a new host");
     match shared.peers.call(node, PeerRequest::Adopt(adoptions), ADOPT).await {
-        Ok(PeerReply::Adopted { refused: back }) => {
-            for (name, refusal) in back {
+        Ok(PeerReply::Adopted { refused }) => {
+            let said = |(name, refusal): (Arc<str>, Refusal)| {
                 tracing::debug!(%name, %node, %refusal, "a host does not take a name");
-                handed.remove(&name);
-                refused.entry(name).or_default().insert(node);
-            }
+                (name, Some(node))
+            };
+            refused.into_iter().map(said).collect()
         }
-        Ok(_) | Err(_) => handed.retain(|name, _| !names.contains(name)),
+        Ok(_) | Err(_) => names.into_iter().map(|name| (name, None)).collect(),
     }
 }

@@ -15,11 +15,11 @@ use super::{
 use odeon_cluster::directory::{Answer, Command, NameRecord};
 use odeon_protocol::{
     NodeId,
-    limits::BATCH_MAX,
+    limits::{BATCH_MAX, CONTROL_BYTES_MAX},
     peer::{PeerReply, PeerRequest},
 };
 use openraft::error::{ClientWriteError, RaftError};
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout_at},
@@ -31,6 +31,8 @@ pub(crate) const PROPOSE_WAIT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(50);
 /// For one attempt: a leader that is cut off would never answer.
 const ATTEMPT: Duration = Duration::from_millis(1500);
+/// Bytes of one batch, about.
+const BATCH_BYTES: usize = CONTROL_BYTES_MAX / 4;
 /// Proposals waiting for the next batch.
 const QUEUE: usize = 4 * BATCH_MAX;
 
@@ -64,9 +66,16 @@ impl Proposals {
 
 /// Runs until the agent stops.
 pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Proposal>) {
-    let mut gathered = Vec::with_capacity(BATCH_MAX);
-    while queue.recv_many(&mut gathered, BATCH_MAX).await > 0 {
-        let mut batch: Vec<Proposal> = gathered.drain(..).filter(|proposal| !proposal.answer.is_closed()).collect();
+    let mut gathered = VecDeque::with_capacity(BATCH_MAX);
+    let mut taken = Vec::with_capacity(BATCH_MAX);
+    loop {
+        if gathered.is_empty() {
+            if queue.recv_many(&mut taken, BATCH_MAX).await == 0 {
+                return;
+            }
+            gathered.extend(taken.drain(..));
+        }
+        let mut batch = next_batch(&mut gathered);
         let Some(until) = batch.iter().map(|proposal| proposal.until).max() else { continue };
         let commands = Arc::new(batch.iter().map(|proposal| proposal.command.clone()).collect());
         match decide(&shared, commands, until).await {
@@ -77,6 +86,31 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Proposal>
             }
             Err(error) => batch.into_iter().for_each(|proposal| drop(proposal.answer.send(Err(error.clone())))),
         }
+    }
+}
+
+/// The next proposals that somebody still waits for, as many as one message may hold.
+fn next_batch(gathered: &mut VecDeque<Proposal>) -> Vec<Proposal> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while let Some(proposal) = gathered.pop_front() {
+        if proposal.answer.is_closed() {
+            continue;
+        }
+        bytes += bytes_of(&proposal.command);
+        if bytes > BATCH_BYTES && !batch.is_empty() {
+            gathered.push_front(proposal);
+            break;
+        }
+        batch.push(proposal);
+    }
+    batch
+}
+
+/// Only claims are large.
+fn bytes_of(command: &Command) -> usize {
+    match command {
+        Command::Claim(claim) => 1024 + claim.declaration.args.len() + claim.declaration.policy.requires.len(),
+        _ => 1024,
     }
 }
 

@@ -21,22 +21,27 @@ use crate::{
     config::Config,
     identity::{Belonging, DataDir},
 };
-use odeon_protocol::{Boot, ConventionId};
+use odeon_protocol::{Boot, ConventionId, NodeId};
 use odeon_transport::{
-    quic::{BindError, Endpoint, Settings},
+    quic::{BindError, DialError, Endpoint, Kind, Settings},
     tls::{Authority, Certificate, Identity, NodeKey},
 };
 use parking_lot::Mutex;
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
     sync::{Arc, atomic::AtomicU64},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tokio::{
+    net::lookup_host,
     runtime,
     sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+
+/// For a first look at each way in.
+const WAY_IN: Duration = Duration::from_millis(1500);
 
 /// Comes into the convention as `config` says and starts its part of the agent.
 ///
@@ -48,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 pub async fn start(config: &Config) -> Result<Handle, StartError> {
     let data = open_data(config)?;
     let key = NodeKey::from_pem(&data.key()).map_err(|error| other(&error))?;
+    let known = data.belonging().is_some();
     let belonging = match data.belonging() {
         Some(belonging) if config.bootstrap && !belonging.formed => {
             return Err(StartError::NotFounder(belonging.convention));
@@ -61,11 +67,30 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
     let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
     let identity = Identity::new(key, certificate, roots).map_err(|error| other(&error))?;
     let endpoint = bind(config, identity, data.boot())?;
-    spawn(config, data, belonging, endpoint).await
+    if known {
+        check_ways_in(config, &endpoint).await?;
+    }
+    let router = runtime::Handle::current();
+    spawn(Start { config: config.clone(), data, belonging, endpoint, router }).await
 }
 
 fn other(error: &dyn std::fmt::Display) -> StartError {
     StartError::Other(error.to_string())
+}
+
+/// Refuses a way in that leads to another convention. One that leads nowhere now is tried again later.
+async fn check_ways_in(config: &Config, endpoint: &Endpoint) -> Result<(), StartError> {
+    for way_in in &config.join {
+        let looked = timeout(WAY_IN, async {
+            let address = lookup_host(way_in).await.ok()?.next()?;
+            // Whoever answers shows its certificate first, whichever node was meant.
+            endpoint.dial(address, NodeId(0), Kind::Control).await.err()
+        });
+        if let Ok(Some(DialError::OtherConvention { has, wants, .. })) = looked.await {
+            return Err(StartError::OtherConvention { address: way_in.clone(), has, wants });
+        }
+    }
+    Ok(())
 }
 
 /// The address to be known by while joining; the port may change once it is bound, which the agent's start tells.
@@ -116,35 +141,37 @@ fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartError> {
     Ok(belonging)
 }
 
-async fn spawn(config: &Config, data: DataDir, belonging: Belonging, endpoint: Endpoint) -> Result<Handle, StartError> {
+/// What the convention's thread starts with.
+struct Start {
+    config: Config,
+    data: DataDir,
+    belonging: Belonging,
+    endpoint: Endpoint,
+    router: runtime::Handle,
+}
+
+async fn spawn(start: Start) -> Result<Handle, StartError> {
     let (report, started) = oneshot::channel();
-    let (config, router) = (config.clone(), runtime::Handle::current());
     std::thread::Builder::new()
         .name("odeon-convention".into())
-        .spawn(move || live(&config, data, belonging, endpoint, router, report))
+        .spawn(move || live(start, report))
         .map_err(|error| other(&error))?;
     started.await.map_err(|_| StartError::Other("the convention's thread ended".into()))?
 }
 
 /// The convention's thread.
-fn live(
-    config: &Config,
-    data: DataDir,
-    belonging: Belonging,
-    endpoint: Endpoint,
-    router: runtime::Handle,
-    report: oneshot::Sender<Result<Handle, StartError>>,
-) {
+fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(report.send(Err(other(&error)))),
     };
     let stopped = runtime.block_on(async {
-        match build(config, data, belonging, endpoint, router).await {
+        let config = start.config.clone();
+        match build(start).await {
             Ok((shared, proposals)) => {
                 let stopped = shared.stopped.clone();
                 drop(report.send(Ok(Handle { shared: shared.clone() })));
-                tasks::run(shared, config.clone(), proposals).await;
+                tasks::run(shared, config, proposals).await;
                 Some(stopped)
             }
             Err(error) => {
@@ -160,13 +187,8 @@ fn live(
     }
 }
 
-async fn build(
-    config: &Config,
-    data: DataDir,
-    belonging: Belonging,
-    endpoint: Endpoint,
-    router: runtime::Handle,
-) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
+async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
+    let Start { config, data, belonging, endpoint, router } = start;
     let (identity, boot) = (endpoint.identity().clone(), data.boot());
     let me = identity.node();
     let listens_on = endpoint.local_address().map_err(|error| other(&error))?;
@@ -192,7 +214,7 @@ async fn build(
         fed: Mutex::default(),
         data,
         identity,
-        advertise: config.advertise.clone(),
+        advertise: config.advertise,
         witness: config.witness,
         proposals,
         peers: peers.clone(),

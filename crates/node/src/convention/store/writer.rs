@@ -204,7 +204,10 @@ impl Writer {
 
 impl Write {
     fn finish(self, result: &Result<(), redb::Error>) {
-        let result = result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
         match self {
             Self::Close { done } => {
                 let _ = done.send(());
