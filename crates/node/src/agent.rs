@@ -104,7 +104,12 @@ impl Agent {
             Arc::new(Links::new(convention.clone(), thread.runtime().clone())),
             (events.clone(), metrics.clone()),
         );
-        let kit = Kit { spawner: Spawner::start()?, router: router.clone(), events: events.clone(), ids: Arc::new(AtomicU32::new(1)) };
+        let kit = Kit {
+            spawner: Spawner::start()?,
+            router: router.clone(),
+            events: events.clone(),
+            ids: Arc::new(AtomicU32::new(1)),
+        };
         let stop = CancellationToken::new();
         let (registered, waits_for) = watch::channel(None);
         let config = Arc::new(config);
@@ -120,7 +125,14 @@ impl Agent {
         let controller = Controller::new(parts, events.clone());
         convention.serve(Arc::new(Seam { events: events.clone(), router }));
         let handle = Handle { kit, convention };
-        let outside = Outside { config: &config, thread: &thread, handle: &handle, events: &events, metrics: &metrics, stop: &stop };
+        let outside = Outside {
+            config: &config,
+            thread: &thread,
+            handle: &handle,
+            events: &events,
+            metrics: &metrics,
+            stop: &stop,
+        };
         let (socket, http) = match outside.open().await {
             Ok(open) => open,
             Err(error) => {

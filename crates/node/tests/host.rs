@@ -105,7 +105,9 @@ async fn the_first_message_starts_a_name_and_order_is_kept() {
     worker.got(99).await;
     let numbers: Vec<_> = worker.all_got().iter().map(|got| got.frame.header.sequence).collect();
     assert_eq!(numbers, (0..100).collect::<Vec<_>>());
-    client.told("the place", |message| matches!(message, FromAgent::Resolved { epoch, .. } if *epoch == start.epoch)).await;
+    client
+        .told("the place", |message| matches!(message, FromAgent::Resolved { epoch, .. } if *epoch == start.epoch))
+        .await;
     agent.stop().await;
 }
 
@@ -193,14 +195,16 @@ async fn what_a_dormant_actor_left_goes_to_its_next_instance_first() {
     for frame in [worker.all_got()[0].frame.clone(), left] {
         let mut header = frame.header;
         (header.kind, header.to, header.from) = (Kind::Returned, frame.header.from, frame.header.to);
-        let extensions = [Extension::To("t.dormant/k"), Extension::Reason { reason: Reason::ActorStopped, text: "it stopped" }];
+        let extensions =
+            [Extension::To("t.dormant/k"), Extension::Reason { reason: Reason::ActorStopped, text: "it stopped" }];
         worker.send(&Frame::new(header, &extensions, &frame.body()));
     }
     worker.ended(start.serial, ExitCause::Stopped);
     let again = worker.start(1).await;
     assert!(again.epoch > start.epoch);
     worker.got(4).await;
-    let second: Vec<_> = worker.all_got().iter().filter(|got| got.by == again.serial).map(|got| got.frame.header.sequence).collect();
+    let second: Vec<_> =
+        worker.all_got().iter().filter(|got| got.by == again.serial).map(|got| got.frame.header.sequence).collect();
     assert_eq!(second, [0, 1, 2]);
     agent.stop().await;
 }
@@ -217,7 +221,9 @@ async fn a_stopped_name_is_free_and_a_dormant_one_is_found() {
         worker.stop(serial);
         worker.ended(serial, ExitCause::Stopped);
     }
-    let state = |list: &serde_json::Value| list.as_array().map(|list| list.iter().map(|entry| entry["state"].clone()).collect::<Vec<_>>());
+    let state = |list: &serde_json::Value| {
+        list.as_array().map(|list| list.iter().map(|entry| entry["state"].clone()).collect::<Vec<_>>())
+    };
     loop {
         let names = client.admin(r#"{"command":"names"}"#).await.unwrap();
         if state(&names) == Some(vec!["dormant".into()]) {

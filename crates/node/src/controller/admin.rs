@@ -177,7 +177,8 @@ impl Controller {
 impl Controller {
     fn run_worker(&mut self, request: &Value) -> Result<Value, Refusal> {
         let path = text(request, "path")?;
-        let args = request["args"].as_array().map(|args| args.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let args =
+            request["args"].as_array().map(|args| args.iter().filter_map(Value::as_str).map(str::to_owned).collect());
         if self.parts.config.witness {
             return Err(refusal(Reason::NoHost, "this host is a witness and runs no workers"));
         }
@@ -187,7 +188,8 @@ impl Controller {
             file.is_file() && file.permissions().mode() & 0o111 != 0
         });
         if !executable {
-            let why = metadata.map_or_else(|error| error.to_string(), |_| "it is not executable: chmod +x it".to_owned());
+            let why =
+                metadata.map_or_else(|error| error.to_string(), |_| "it is not executable: chmod +x it".to_owned());
             return Err(refusal(Reason::StartFailed, format!("{path}: {why}")));
         }
         let command = WorkerCommand { path: path.into(), args: args.unwrap_or_default() };
@@ -212,7 +214,8 @@ impl Controller {
 
     fn stop_actor(&mut self, request: &Value, reply: AdminReply) {
         let target: Address = match text(request, "target").and_then(|text| {
-            text.parse().map_err(|error: odeon_protocol::ParseAddressError| refusal(Reason::Protocol, error.to_string()))
+            text.parse()
+                .map_err(|error: odeon_protocol::ParseAddressError| refusal(Reason::Protocol, error.to_string()))
         }) {
             Ok(target) => target,
             Err(why) => return reply(Err(why)),
@@ -258,7 +261,8 @@ impl Controller {
     /// What a joiner is to dial.
     fn join_address(&self) -> String {
         let me = self.me();
-        let known = self.parts.convention.directory(|directory| directory.member(me).map(|member| member.address.clone()));
+        let known =
+            self.parts.convention.directory(|directory| directory.member(me).map(|member| member.address.clone()));
         known.unwrap_or_else(|| self.parts.convention.listens_on().to_string())
     }
 
@@ -277,7 +281,9 @@ impl Controller {
 
     fn token_revoke(&self, request: &Value, reply: AdminReply) {
         let id = match text(request, "id").and_then(|id| {
-            id.parse::<TokenId>().map_err(|_| refusal(Reason::NoSuchActor, format!("{id}: there is no such token: see `odeon token list`")))
+            id.parse::<TokenId>().map_err(|_| {
+                refusal(Reason::NoSuchActor, format!("{id}: there is no such token: see `odeon token list`"))
+            })
         }) {
             Ok(id) => id,
             Err(why) => return reply(Err(why)),
@@ -295,7 +301,10 @@ impl Controller {
         };
         let found = self.parts.convention.members().into_iter().find(|member| member.name == host);
         let Some(member) = found else {
-            return reply(Err(refusal(Reason::NoSuchActor, format!("{host}: there is no such host: see `odeon hosts`"))));
+            return reply(Err(refusal(
+                Reason::NoSuchActor,
+                format!("{host}: there is no such host: see `odeon hosts`"),
+            )));
         };
         let convention = self.parts.convention.clone();
         self.begin(async move { convention.evict(member.node).await }, move |_, done| {
@@ -324,7 +333,11 @@ fn fact(value: &Fact) -> Value {
     }
 }
 
-fn actor_entries((node, boot): (NodeId, odeon_protocol::Boot), host: &str, actors: &[(WorkerId, ActorInfo)]) -> Vec<Value> {
+fn actor_entries(
+    (node, boot): (NodeId, odeon_protocol::Boot),
+    host: &str,
+    actors: &[(WorkerId, ActorInfo)],
+) -> Vec<Value> {
     let entries = actors.iter().map(|(worker, actor)| {
         let place = Direct { node, boot, serial: actor.serial };
         json!({

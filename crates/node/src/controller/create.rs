@@ -88,22 +88,30 @@ impl Controller {
     ) {
         let (convention, within) = (self.parts.convention.clone(), wait_of(&spec));
         let request = PeerRequest::Place(Box::new(spec.clone()));
-        self.begin(async move { convention.call(host, request, within).await }, move |controller, answer| match answer {
-            Ok(PeerReply::Placed { placed, place, epoch }) => reply(Ok(Placement { placed, place, epoch })),
-            Ok(PeerReply::Refused(why)) if may_try_another(&why) && not.len() < HOSTS_TRIED => {
-                again(controller, spec, with(not, host), reply);
-            }
-            Ok(PeerReply::Refused(why)) => reply(Err(why)),
-            Ok(other) => reply(Err(refusal(Reason::Protocol, format!("host {host} answered {other:?}")))),
-            Err(error) if !error.may_have_run() && not.len() < HOSTS_TRIED => {
-                again(controller, spec, with(not, host), reply);
-            }
-            Err(error) => reply(Err(error.into())),
-        });
+        self.begin(
+            async move { convention.call(host, request, within).await },
+            move |controller, answer| match answer {
+                Ok(PeerReply::Placed { placed, place, epoch }) => reply(Ok(Placement { placed, place, epoch })),
+                Ok(PeerReply::Refused(why)) if may_try_another(&why) && not.len() < HOSTS_TRIED => {
+                    again(controller, spec, with(not, host), reply);
+                }
+                Ok(PeerReply::Refused(why)) => reply(Err(why)),
+                Ok(other) => reply(Err(refusal(Reason::Protocol, format!("host {host} answered {other:?}")))),
+                Err(error) if !error.may_have_run() && not.len() < HOSTS_TRIED => {
+                    again(controller, spec, with(not, host), reply);
+                }
+                Err(error) => reply(Err(error.into())),
+            },
+        );
     }
 
     /// The host for an actor; `own` for members of troupes, which prefer it.
-    pub(super) fn choose(&mut self, spec: &Spec, not: &BTreeSet<NodeId>, own: Option<NodeId>) -> Result<NodeId, Refusal> {
+    pub(super) fn choose(
+        &mut self,
+        spec: &Spec,
+        not: &BTreeSet<NodeId>,
+        own: Option<NodeId>,
+    ) -> Result<NodeId, Refusal> {
         let hosts = self.hosts();
         let requires = self.requires_of(spec)?;
         let near = spec.near.map(|near| near.node);
@@ -142,7 +150,10 @@ impl Controller {
     /// What the creation and the type ask of the host.
     fn requires_of(&self, spec: &Spec) -> Result<Requirement, Refusal> {
         let policy = self.policy_of(spec);
-        policy.requires.parse().map_err(|error| refusal(Reason::NoHost, format!("the requirement does not parse: {error}")))
+        policy
+            .requires
+            .parse()
+            .map_err(|error| refusal(Reason::NoHost, format!("the requirement does not parse: {error}")))
     }
 
     /// The policy of an actor: the creation's in place of the type's. One that says nothing but a requirement adds that
@@ -166,9 +177,12 @@ impl Controller {
     pub(super) fn check_here(&self, spec: &Spec) -> Result<(), Refusal> {
         let config = &self.parts.config;
         let requires = self.requires_of(spec)?;
-        let lacks = if config.witness { Some("it is a witness".to_owned()) } else { requires.explain(&self.capabilities()) };
+        let lacks =
+            if config.witness { Some("it is a witness".to_owned()) } else { requires.explain(&self.capabilities()) };
         match lacks {
-            Some(why) => Err(refusal(Reason::NoHost, format!("host {} does not fit {}: {why}", config.name, spec.type_name))),
+            Some(why) => {
+                Err(refusal(Reason::NoHost, format!("host {} does not fit {}: {why}", config.name, spec.type_name)))
+            }
             None => Ok(()),
         }
     }
@@ -180,10 +194,14 @@ impl Controller {
         }
         let policy = self.policy_of(&spec);
         let type_name = spec.type_name.clone();
-        self.with_worker(&type_name, policy.own_process, Box::new(move |controller, worker| {
-            let started = worker.and_then(|worker| controller.start_unnamed(&spec, policy, worker, troupe));
-            reply(started);
-        }));
+        self.with_worker(
+            &type_name,
+            policy.own_process,
+            Box::new(move |controller, worker| {
+                let started = worker.and_then(|worker| controller.start_unnamed(&spec, policy, worker, troupe));
+                reply(started);
+            }),
+        );
     }
 
     fn start_unnamed(
@@ -193,7 +211,8 @@ impl Controller {
         worker: WorkerId,
         troupe: Option<Direct>,
     ) -> Result<Placement, Refusal> {
-        let serial = self.next_serial(worker).ok_or_else(|| refusal(Reason::WorkerLost, "the worker ended just now"))?;
+        let serial =
+            self.next_serial(worker).ok_or_else(|| refusal(Reason::WorkerLost, "the worker ended just now"))?;
         let record = Record {
             type_name: spec.type_name.clone(),
             args: spec.args.clone(),
@@ -206,6 +225,7 @@ impl Controller {
             on: spec.on.clone(),
             troupe,
             stopping: false,
+            restarts: Vec::new(),
         };
         self.start(serial, record);
         let place = self.place(serial);
@@ -230,7 +250,6 @@ impl Controller {
         self.records.insert(serial, record);
         self.parts.metrics.records.set(self.records.len() as u64);
     }
-
 }
 
 /// Workers for actors.
@@ -244,7 +263,8 @@ impl Controller {
         if !own_process {
             return then(self, Ok(worker));
         }
-        let command = self.workers.get(&worker).and_then(|worker| self.units.get(&worker.unit)).map(|unit| unit.command.clone());
+        let command =
+            self.workers.get(&worker).and_then(|worker| self.units.get(&worker.unit)).map(|unit| unit.command.clone());
         let Some(command) = command else {
             return then(self, Err(refusal(Reason::NoSuchType, "its worker is stopping")));
         };
@@ -254,7 +274,8 @@ impl Controller {
 
     /// The worker with the fewest actors of those that run the type.
     fn pick_worker(&self, type_name: &str) -> Option<WorkerId> {
-        let able = self.types.workers(type_name).filter(|id| self.workers.get(id).is_some_and(|worker| worker.takes_actors()));
+        let able =
+            self.types.workers(type_name).filter(|id| self.workers.get(id).is_some_and(|worker| worker.takes_actors()));
         able.min_by_key(|id| self.workers.get(id).map_or(u64::MAX, |worker| worker.actors))
     }
 
@@ -333,7 +354,11 @@ fn check(spec: &Spec) -> Result<(), Refusal> {
         check_name(name).map_err(|error| refusal(Reason::Protocol, error.to_string()))?;
     }
     if spec.args.len() > ARGS_BYTES_MAX {
-        let text = format!("the arguments of {} have {} bytes, over the limit of {ARGS_BYTES_MAX}", spec.type_name, spec.args.len());
+        let text = format!(
+            "the arguments of {} have {} bytes, over the limit of {ARGS_BYTES_MAX}",
+            spec.type_name,
+            spec.args.len()
+        );
         return Err(refusal(Reason::TooBig, text));
     }
     Ok(())

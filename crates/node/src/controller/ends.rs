@@ -1,6 +1,6 @@
 //! What becomes of actors: started, stopping, ended, lost with their worker.
 
-use super::{Controller, Record, refusal};
+use super::{Controller, Record, names::allows, refusal};
 use odeon_protocol::{
     Address, Direct, ExitCause, Reason, Serial, WorkerId,
     control::{OnStop, Signal, encode},
@@ -32,11 +32,14 @@ impl Controller {
         if self.record_of(process, serial).is_none() {
             return;
         }
-        let Some(record) = self.records.remove(&serial) else { return };
+        let Some(mut record) = self.records.remove(&serial) else { return };
         self.parts.metrics.records.set(self.records.len() as u64);
         let place = self.place(serial);
         match record.name.clone() {
             Some(name) => self.named_ended(&name, serial, record, cause, not_found),
+            None if may_go_on(&cause) && allows(record.policy.restart, &mut record.restarts) && !self.stopping => {
+                self.start(serial, Record { stopping: false, ..record });
+            }
             None => {
                 if let Some(troupe) = record.troupe {
                     self.member_ended(troupe, place);
@@ -47,14 +50,7 @@ impl Controller {
         }
     }
 
-    fn named_ended(
-        &mut self,
-        name: &Arc<str>,
-        serial: Serial,
-        record: Record,
-        cause: ExitCause,
-        not_found: bool,
-    ) {
+    fn named_ended(&mut self, name: &Arc<str>, serial: Serial, record: Record, cause: ExitCause, not_found: bool) {
         self.release_dedicated(record.worker);
         self.parts.router.stopped(serial);
         if let ExitCause::NeverStarted(text) = &cause {
@@ -62,8 +58,7 @@ impl Controller {
             self.name_start_failed(name, record.epoch, refusal(reason, format!("{name}: {text}")));
             return self.child_exited(record.parent, record.address(self.place(serial)), cause);
         }
-        let failed = matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_));
-        if failed && !self.stopping && self.may_restart(name, record.policy.restart) {
+        if may_go_on(&cause) && !self.stopping && self.may_restart(name, record.policy.restart) {
             return self.name_again(name, &record, false);
         }
         let dormant = record.policy.on_stop == OnStop::Dormant || matches!(cause, ExitCause::Drained);
@@ -109,4 +104,9 @@ impl Controller {
     fn record_of(&self, process: WorkerId, serial: Serial) -> Option<&Record> {
         self.records.get(&serial).filter(|record| record.worker == process)
     }
+}
+
+/// Whether a restart policy is about such an end.
+const fn may_go_on(cause: &ExitCause) -> bool {
+    matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_))
 }

@@ -126,6 +126,8 @@ struct Record {
     on: Option<String>,
     troupe: Option<Direct>,
     stopping: bool,
+    /// When it was started again after a failure; for actors with a name, the name knows.
+    restarts: Vec<time::Instant>,
 }
 
 impl Record {

@@ -15,7 +15,7 @@ use crate::{
     convention::ProposeError,
     router::{Known, Why},
 };
-use odeon_cluster::directory::{Answer, Claim, Command, Declaration, NameRecord, NameState};
+use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Denied, NameRecord, NameState};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
     control::{FromAgent, Placed, Refusal, Restart, Spec, WireCodec},
@@ -55,8 +55,9 @@ impl Names {
         self.releasing == 0 && self.held.is_empty()
     }
 
-    pub(super) fn is_held(&self, name: &str) -> bool {
-        self.held.contains_key(name)
+    /// The name is no longer this host's.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.held.remove(name);
     }
 }
 
@@ -169,10 +170,18 @@ impl Controller {
     fn decide(&mut self, name: &Arc<str>, record: Option<NameRecord>) {
         let Some(work) = self.names.work.get(name) else { return };
         match record {
-            Some(NameRecord { state: NameState::Live | NameState::Starting, holder: Some(holder), .. }) if work.here && !self.is_here(holder) => {
+            Some(NameRecord { state: NameState::Live | NameState::Starting, holder: Some(holder), .. })
+                if work.here && !self.is_here(holder) =>
+            {
                 self.at(name, holder, record);
             }
-            Some(NameRecord { state: NameState::Live | NameState::Starting, holder: Some(holder), epoch, ref declaration, .. }) => {
+            Some(NameRecord {
+                state: NameState::Live | NameState::Starting,
+                holder: Some(holder),
+                epoch,
+                ref declaration,
+                ..
+            }) => {
                 if self.is_here(holder) {
                     // This boot's grant for an actor that is gone: follow it.
                     return self.claim(name, declaration.clone(), epoch);
@@ -193,7 +202,9 @@ impl Controller {
         let Some(record) = record else { return };
         let starting_for_creators = record.state == NameState::Starting
             && self.names.work.get(name).is_some_and(|work| {
-                !work.here && work.spec.is_some() && work.waiters.iter().any(|waiter| matches!(waiter, Waiter::Create { .. }))
+                !work.here
+                    && work.spec.is_some()
+                    && work.waiters.iter().any(|waiter| matches!(waiter, Waiter::Create { .. }))
             });
         if starting_for_creators {
             // They are to learn whether its start succeeds.
@@ -259,20 +270,26 @@ impl Controller {
         let (convention, within) = (self.parts.convention.clone(), wait_of(&spec));
         let request = PeerRequest::Place(Box::new(spec));
         let name = name.clone();
-        self.begin(async move { convention.call(host, request, within).await }, move |controller, answer| match answer {
-            Ok(PeerReply::Placed { placed, place, epoch }) => {
-                controller.finish(&name, &Ok(Placement { placed, place, epoch }));
-            }
-            Ok(PeerReply::Refused(why)) => controller.refused_elsewhere(&name, host, why),
-            Ok(other) => controller.fail(&name, refusal(Reason::Protocol, format!("host {host} answered {other:?}"))),
-            // It may have started the name: only the directory knows.
-            Err(error) => controller.refused_elsewhere(&name, host, error.into()),
-        });
+        self.begin(
+            async move { convention.call(host, request, within).await },
+            move |controller, answer| match answer {
+                Ok(PeerReply::Placed { placed, place, epoch }) => {
+                    controller.finish(&name, &Ok(Placement { placed, place, epoch }));
+                }
+                Ok(PeerReply::Refused(why)) => controller.refused_elsewhere(&name, host, why),
+                Ok(other) => {
+                    controller.fail(&name, refusal(Reason::Protocol, format!("host {host} answered {other:?}")))
+                }
+                // It may have started the name: only the directory knows.
+                Err(error) => controller.refused_elsewhere(&name, host, error.into()),
+            },
+        );
     }
 
     fn refused_elsewhere(&mut self, name: &Arc<str>, host: NodeId, why: Refusal) {
         let Some(work) = self.names.work.get_mut(name) else { return };
-        let again = matches!(why.reason, Reason::NoHost | Reason::NoSuchType | Reason::Unreachable | Reason::WorkerLost);
+        let again =
+            matches!(why.reason, Reason::NoHost | Reason::NoSuchType | Reason::Unreachable | Reason::WorkerLost);
         work.not.insert(host);
         work.tries += 1;
         if again && work.tries < TRIES && work.since.elapsed() < HELD_FOR {
@@ -292,14 +309,19 @@ impl Controller {
         }
         self.step(name, Step::Claiming);
         let name = name.clone();
-        self.with_worker(&declaration.type_name.clone(), declaration.policy.own_process, Box::new(move |controller, worker| match worker {
-            Ok(worker) => controller.propose_claim(&name, worker, declaration, follows),
-            Err(why) => controller.fail(&name, why),
-        }));
+        self.with_worker(
+            &declaration.type_name.clone(),
+            declaration.policy.own_process,
+            Box::new(move |controller, worker| match worker {
+                Ok(worker) => controller.propose_claim(&name, worker, declaration, follows),
+                Err(why) => controller.fail(&name, why),
+            }),
+        );
     }
 
     fn propose_claim(&mut self, name: &Arc<str>, worker: WorkerId, declaration: Declaration, follows: u64) {
-        let serial = if declaration.policy.troupe.is_some() { Some(self.troupes.next_id()) } else { self.next_serial(worker) };
+        let serial =
+            if declaration.policy.troupe.is_some() { Some(self.troupes.next_id()) } else { self.next_serial(worker) };
         let Some(serial) = serial else {
             return self.fail(name, refusal(Reason::WorkerLost, "the worker ended just now"));
         };
@@ -315,6 +337,10 @@ impl Controller {
         };
         let name = name.clone();
         self.begin(async move { convention.propose(Command::Claim(claim)).await }, move |controller, answer| {
+            // A grant under a lease that was lost meanwhile is void: the name is unplaced, or another's by now.
+            let (lease, node) = (*controller.parts.convention.lease().borrow(), controller.parts.convention.me());
+            let void = lease.generation != generation || lease.lost;
+            let answer = if void { Ok(Answer::Denied(Denied::LeaseOver { node, generation })) } else { answer };
             controller.on_claimed(&name, (worker, serial), declaration, answer);
         });
     }
@@ -354,7 +380,10 @@ impl Controller {
         let Some(work) = self.names.work.get_mut(name) else { return };
         work.tries += 1;
         if work.tries > TRIES {
-            return self.fail(name, refusal(Reason::Unreachable, format!("{name}: its record changes all the time: try again")));
+            return self.fail(
+                name,
+                refusal(Reason::Unreachable, format!("{name}: its record changes all the time: try again")),
+            );
         }
         self.decide(name, record);
     }
@@ -391,6 +420,7 @@ impl Controller {
             on: declaration.on,
             troupe: None,
             stopping: false,
+            restarts: Vec::new(),
         };
         if record.policy.troupe.is_some() {
             return self.start_named_troupe(name, serial, record);
@@ -403,7 +433,8 @@ impl Controller {
 impl Controller {
     /// A named actor's start has succeeded.
     pub(super) fn name_started(&mut self, name: &Arc<str>, serial: Serial, epoch: u64) {
-        let starting = self.names.work.get(name).is_some_and(|work| matches!(work.step, Step::Starting(of) if of == serial));
+        let starting =
+            self.names.work.get(name).is_some_and(|work| matches!(work.step, Step::Starting(of) if of == serial));
         if !starting {
             return;
         }
@@ -456,7 +487,8 @@ impl Controller {
         let Some(work) = self.names.work.get_mut(name) else { return };
         work.lost_starts += u32::from(lost);
         if work.lost_starts > LOST_STARTS {
-            let text = format!("{name}: its worker ended {LOST_STARTS} times while it started: see the worker's output");
+            let text =
+                format!("{name}: its worker ended {LOST_STARTS} times while it started: see the worker's output");
             return self.name_start_failed(name, record.epoch, refusal(Reason::StartFailed, text));
         }
         info!(name = &**name, "starts again under a new epoch");
@@ -465,15 +497,7 @@ impl Controller {
 
     /// Whether the policy allows one more start after a failure; notes it.
     pub(super) fn may_restart(&mut self, name: &Arc<str>, policy: Restart) -> bool {
-        let Restart::UpTo { max, within_ms } = policy else { return false };
-        let (now, within) = (Instant::now(), Duration::from_millis(u64::from(within_ms)));
-        let restarts = self.names.restarts.entry(name.clone()).or_default();
-        restarts.retain(|at| now - *at < within);
-        if restarts.len() >= max as usize {
-            return false;
-        }
-        restarts.push(now);
-        true
+        allows(policy, self.names.restarts.entry(name.clone()).or_default())
     }
 
     /// A worker was registered: names that waited for its types go on.
@@ -662,6 +686,18 @@ impl Controller {
         let spec = spec_of(name, &declaration);
         self.place_named_here(name, spec, reply);
     }
+}
+
+/// Whether the policy allows one more start after those; notes it.
+pub(super) fn allows(policy: Restart, restarts: &mut Vec<Instant>) -> bool {
+    let Restart::UpTo { max, within_ms } = policy else { return false };
+    let (now, within) = (Instant::now(), Duration::from_millis(u64::from(within_ms)));
+    restarts.retain(|at| now - *at < within);
+    if restarts.len() >= max as usize {
+        return false;
+    }
+    restarts.push(now);
+    true
 }
 
 fn declaration_of(record: &Record) -> Declaration {

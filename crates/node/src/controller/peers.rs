@@ -36,7 +36,10 @@ impl Service for Seam {
 
     fn undelivered(&self, node: NodeId, frames: Vec<Bytes>, may_have_arrived: bool) {
         let text = format!("its host (node {node}) cannot be reached");
-        self.router.undelivered(frames, &Why { reason: Reason::Unreachable, text: text.clone(), may_have_run: may_have_arrived });
+        self.router.undelivered(
+            frames,
+            &Why { reason: Reason::Unreachable, text: text.clone(), may_have_run: may_have_arrived },
+        );
         self.router.peer_lost(node, &Why { reason: Reason::Unreachable, text, may_have_run: true });
     }
 
@@ -148,13 +151,16 @@ impl Controller {
             if host.node == me || host.liveness == odeon_cluster::Liveness::Down {
                 continue;
             }
-            let (convention, request) = (self.parts.convention.clone(), PeerRequest::Lost { boot, blocks: blocks.clone() });
+            let (convention, request) =
+                (self.parts.convention.clone(), PeerRequest::Lost { boot, blocks: blocks.clone() });
             self.begin(async move { drop(convention.call(host.node, request, super::CALL_WAIT).await) }, |_, ()| {});
         }
     }
 
     fn peer_blocks_lost(&mut self, from: NodeId, boot: Boot, blocks: Vec<u64>) {
-        self.members_lost(|member| member.node == from && member.boot == boot && blocks.contains(&member.serial.block()));
+        self.members_lost(|member| {
+            member.node == from && member.boot == boot && blocks.contains(&member.serial.block())
+        });
         self.parts.router.blocks_lost(from, boot, blocks);
     }
 

@@ -13,7 +13,10 @@ use odeon_protocol::{
     limits::{CLIENTS_MAX, STOP_GRACE, WORKERS_MAX},
     peer::WorkerInfo,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -285,7 +288,8 @@ impl Controller {
 
     /// What this host can do: configured, and said by its workers.
     pub(super) fn capabilities(&self) -> BTreeMap<String, Value> {
-        let said = self.workers.values().filter(|worker| worker.admitted).flat_map(|worker| worker.capabilities.clone());
+        let said =
+            self.workers.values().filter(|worker| worker.admitted).flat_map(|worker| worker.capabilities.clone());
         let configured = self.parts.config.capabilities.clone();
         match capability::collect(said.chain(configured.clone())) {
             Ok(all) => all,
@@ -424,16 +428,24 @@ impl Controller {
         self.publish_facts();
         self.forget_listing(process);
         self.actors_lost(process, cause, worker.stopping);
+        self.rest_if_quiet();
     }
 
     /// Kills the workers that run named actors: this host may not run these any more.
     pub(super) fn kill_named(&mut self) {
-        let named: Vec<_> = self.records.values().filter(|record| record.name.is_some()).map(|record| record.worker).collect();
+        let named: BTreeSet<_> =
+            self.records.values().filter(|record| record.name.is_some()).map(|record| record.worker).collect();
+        if !named.is_empty() {
+            warn!("the lease was not renewed in time: workers with named actors are ended");
+        }
         for worker in named {
-            if let Some(unit) = self.unit_of(worker) {
-                self.order(unit, Order::Kill);
+            match self.unit_of(worker) {
+                Some(unit) => drop(self.order(unit, Order::Kill)),
+                // Of the agent's own process: it loses its link.
+                None => self.parts.router.detach(worker),
             }
         }
+        self.drop_named_troupes();
     }
 }
 
@@ -448,7 +460,9 @@ impl Controller {
                 name: worker.map_or_else(|| unit.command.name(), |worker| worker.name.clone()),
                 pid: unit.pid,
                 actors: worker.map_or(0, |worker| worker.actors),
-                types: worker.map(|worker| worker.types.iter().map(|info| info.name.clone()).collect()).unwrap_or_default(),
+                types: worker
+                    .map(|worker| worker.types.iter().map(|info| info.name.clone()).collect())
+                    .unwrap_or_default(),
                 listeners: self.listeners.of(*id),
                 starts: unit.starts,
             })
@@ -511,7 +525,8 @@ impl Controller {
         for unit in self.units.keys().copied().collect::<Vec<_>>() {
             self.order(unit, Order::Stop);
         }
-        let embedded: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.unit == EMBEDDED).map(|(id, _)| *id).collect();
+        let embedded: Vec<_> =
+            self.workers.iter().filter(|(_, worker)| worker.unit == EMBEDDED).map(|(id, _)| *id).collect();
         for worker in embedded {
             self.parts.router.control(worker, &FromAgent::Stop);
             self.later(STOP_GRACE, move |controller| controller.parts.router.detach(worker));

@@ -76,13 +76,16 @@ impl Controller {
         self.keep(serial, spec, &policy, None);
         let place = self.place(serial);
         let host = self.parts.config.name.clone();
-        self.grow(serial, Box::new(move |controller, first| {
-            let placed = Placed { address: Address::Troupe(place), created: true, host };
-            if first.is_err() {
-                controller.troupes.kept.remove(&serial);
-            }
-            reply(first.map(|()| Placement { placed, place: Direct::NONE, epoch: 0 }));
-        }));
+        self.grow(
+            serial,
+            Box::new(move |controller, first| {
+                let placed = Placed { address: Address::Troupe(place), created: true, host };
+                if first.is_err() {
+                    controller.troupes.kept.remove(&serial);
+                }
+                reply(first.map(|()| Placement { placed, place: Direct::NONE, epoch: 0 }));
+            }),
+        );
     }
 
     /// A troupe under a global name that was granted to this host.
@@ -102,14 +105,17 @@ impl Controller {
         let (name, epoch) = (name.clone(), record.epoch);
         // It lives with the agent, in no worker.
         self.records.insert(serial, Record { worker: WorkerId(0), ..record });
-        self.grow(serial, Box::new(move |controller, first| match first {
-            Ok(()) => controller.name_started(&name, serial, epoch),
-            Err(why) => {
-                controller.troupes.kept.remove(&serial);
-                controller.records.remove(&serial);
-                controller.name_start_failed(&name, epoch, why);
-            }
-        }));
+        self.grow(
+            serial,
+            Box::new(move |controller, first| match first {
+                Ok(()) => controller.name_started(&name, serial, epoch),
+                Err(why) => {
+                    controller.troupes.kept.remove(&serial);
+                    controller.records.remove(&serial);
+                    controller.name_start_failed(&name, epoch, why);
+                }
+            }),
+        );
     }
 
     fn keep(&mut self, serial: Serial, spec: Spec, policy: &Policy, name: Option<Arc<str>>) {
@@ -198,7 +204,8 @@ impl Controller {
 
     pub(super) fn end_troupe(&mut self, troupe: Direct, kill: bool) {
         if !self.is_here(troupe) {
-            let (convention, request) = (self.parts.convention.clone(), PeerRequest::End { target: Address::Troupe(troupe), kill });
+            let (convention, request) =
+                (self.parts.convention.clone(), PeerRequest::End { target: Address::Troupe(troupe), kill });
             return self.begin(async move { drop(convention.call(troupe.node, request, CALL_WAIT).await) }, |_, ()| {});
         }
         let Some(kept) = self.troupes.kept.remove(&troupe.serial) else { return };
@@ -207,6 +214,23 @@ impl Controller {
         self.parts.router.troupe_missing(troupe, &Why::not_run(Reason::ActorStopped, "the troupe was stopped"));
         if let (Some(name), Some(record)) = (kept.name, self.records.remove(&troupe.serial)) {
             self.name_stopped(&name, record.epoch, false);
+        }
+    }
+
+    /// Forgets the troupes whose names this host may no longer hold; whoever holds them next starts new members.
+    pub(super) fn drop_named_troupes(&mut self) {
+        let named: Vec<_> =
+            self.troupes.kept.iter().filter(|(_, kept)| kept.name.is_some()).map(|(serial, _)| *serial).collect();
+        for serial in named {
+            let Some(kept) = self.troupes.kept.remove(&serial) else { continue };
+            self.records.remove(&serial);
+            let body = encode(&Signal::Stop);
+            kept.members.iter().for_each(|member| self.parts.router.signal(member.place, None, &body));
+            let why = Why::not_run(Reason::Fenced, "the troupe's host lost its lease");
+            self.parts.router.troupe_missing(self.place(serial), &why);
+            if let Some(name) = kept.name {
+                self.names.forget(&name);
+            }
         }
     }
 
@@ -261,7 +285,9 @@ impl Controller {
         self.begin(asked, move |controller, answer| {
             controller.troupes.asking.remove(&troupe);
             let why = match answer {
-                Ok(PeerReply::Troupe { members, room }) => return controller.parts.router.troupe(troupe, &members, room),
+                Ok(PeerReply::Troupe { members, room }) => {
+                    return controller.parts.router.troupe(troupe, &members, room);
+                }
                 Ok(PeerReply::Refused(why)) => why,
                 Ok(other) => refusal(Reason::Protocol, format!("its keeper answered {other:?}")),
                 Err(error) => error.into(),
@@ -279,27 +305,39 @@ impl Controller {
         if !grow {
             return self.publish_troupe(serial);
         }
-        self.grow(serial, Box::new(move |controller, grown| {
-            let empty = controller.troupes.kept.get(&serial).is_none_or(|kept| kept.members.is_empty());
-            match grown {
-                Err(why) if empty => {
-                    controller.parts.router.troupe_missing(troupe, &Why::not_run(why.reason, why.text));
+        self.grow(
+            serial,
+            Box::new(move |controller, grown| {
+                let empty = controller.troupes.kept.get(&serial).is_none_or(|kept| kept.members.is_empty());
+                match grown {
+                    Err(why) if empty => {
+                        controller.parts.router.troupe_missing(troupe, &Why::not_run(why.reason, why.text));
+                    }
+                    Err(why) => {
+                        warn!(%troupe, "the troupe does not grow: {why}");
+                        controller.publish_troupe(serial);
+                    }
+                    Ok(()) => controller.publish_troupe(serial),
                 }
-                Err(why) => {
-                    warn!(%troupe, "the troupe does not grow: {why}");
-                    controller.publish_troupe(serial);
-                }
-                Ok(()) => controller.publish_troupe(serial),
-            }
-        }));
+            }),
+        );
     }
 
     /// Another agent asks for the members of a troupe kept here.
-    pub(super) fn troupe_for_peer(&mut self, troupe: Direct, grow: bool, used: &[Direct], reply: Box<dyn FnOnce(PeerReply) + Send>) {
+    pub(super) fn troupe_for_peer(
+        &mut self,
+        troupe: Direct,
+        grow: bool,
+        used: &[Direct],
+        reply: Box<dyn FnOnce(PeerReply) + Send>,
+    ) {
         self.note_used(troupe.serial, used);
         let known = self.is_troupe_here(troupe);
         if !known {
-            return reply(PeerReply::Refused(refusal(Reason::NoSuchActor, format!("odeon:troupe/{troupe}: there is no such troupe"))));
+            return reply(PeerReply::Refused(refusal(
+                Reason::NoSuchActor,
+                format!("odeon:troupe/{troupe}: there is no such troupe"),
+            )));
         }
         let serial = troupe.serial;
         let answer = move |controller: &mut Self, grown: Result<(), Refusal>| {
@@ -349,7 +387,8 @@ impl Controller {
     /// For lists.
     pub(super) fn troupe_list(&self) -> Vec<serde_json::Value> {
         let entries = self.troupes.kept.iter().map(|(serial, troupe)| {
-            let members: BTreeSet<_> = troupe.places().into_iter().map(|place| Address::Direct(place).to_string()).collect();
+            let members: BTreeSet<_> =
+                troupe.places().into_iter().map(|place| Address::Direct(place).to_string()).collect();
             serde_json::json!({
                 "address": Address::Troupe(self.place(*serial)).to_string(),
                 "type": troupe.spec.type_name,

@@ -54,7 +54,9 @@ impl Types {
 
     /// A worker is gone. Its types stay known: it may come again.
     pub(super) fn remove(&mut self, worker: WorkerId) {
-        self.known.values_mut().for_each(|known| drop(known.workers.remove(&worker)));
+        for known in self.known.values_mut() {
+            known.workers.remove(&worker);
+        }
     }
 
     /// The workers that run the type.

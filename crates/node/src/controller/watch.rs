@@ -10,15 +10,10 @@ use odeon_cluster::{
     directory::{NameState, Standing},
 };
 use odeon_protocol::{
-    Boot, ExitCause, NodeId, Reason,
+    Boot, ExitCause, NodeId, Reason, Time,
     control::{Signal, encode},
 };
-use std::{
-    collections::BTreeMap,
-    future::pending,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::pending, thread::available_parallelism, time::Duration};
 use tokio::{sync::watch, time};
 use tracing::{error, info, warn};
 
@@ -33,6 +28,8 @@ pub(super) struct Watched {
     /// The newest boot of each member that is known to be over.
     dead: BTreeMap<NodeId, Boot>,
     boots: BTreeMap<NodeId, Boot>,
+    /// The names of this host are lost: what still runs under them is being ended.
+    lost: bool,
     /// Why the convention gave this boot up.
     pub(super) over: Option<Over>,
 }
@@ -50,6 +47,7 @@ pub(super) struct Receivers {
 pub(super) enum Change {
     Directory,
     LeaseEnded,
+    LeaseLost,
     Over(Over),
 }
 
@@ -61,7 +59,14 @@ impl Watched {
             over: convention.over(),
             ended: None,
         };
-        Self { receivers: Some(receivers), dirty: true, dead: BTreeMap::new(), boots: BTreeMap::new(), over: None }
+        Self {
+            receivers: Some(receivers),
+            dirty: true,
+            dead: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            lost: false,
+            over: None,
+        }
     }
 
     pub(super) fn take_receivers(&mut self) -> Receivers {
@@ -76,7 +81,7 @@ impl Receivers {
         loop {
             let lease = *self.lease.borrow_and_update();
             let ends = async {
-                if lease.generation == 0 || self.ended == Some(lease) {
+                if lease.kill_at == Time::ZERO || self.ended == Some(lease) {
                     return pending().await;
                 }
                 let left = lease.kill_at.since(convention::now());
@@ -84,7 +89,11 @@ impl Receivers {
             };
             tokio::select! {
                 Ok(()) = self.directory.changed() => return Change::Directory,
-                Ok(()) = self.lease.changed() => {}
+                Ok(()) = self.lease.changed() => {
+                    if self.lease.borrow().lost && !lease.lost {
+                        return Change::LeaseLost;
+                    }
+                }
                 Ok(()) = self.over.changed() => {
                     if let Some(over) = *self.over.borrow_and_update() {
                         return Change::Over(over);
@@ -108,8 +117,12 @@ impl Controller {
                 self.watched.dirty = true;
                 self.later(GATHER, Self::look_through);
             }
+            Change::LeaseLost => {
+                self.watched.lost = true;
+                self.kill_named();
+                self.rest_if_quiet();
+            }
             Change::LeaseEnded => {
-                warn!("the lease was not renewed in time: workers with named actors are ended");
                 self.kill_named();
             }
             Change::Over(over) => {
@@ -124,6 +137,15 @@ impl Controller {
         }
     }
 
+    /// Tells the convention once no actor runs under a name of the lost lease.
+    pub(super) fn rest_if_quiet(&mut self) {
+        if self.watched.lost && !self.records.values().any(|record| record.name.is_some()) {
+            self.watched.lost = false;
+            info!("every named actor of the lost lease is at rest");
+            self.parts.convention.rested();
+        }
+    }
+
     /// Compares what is known here with this agent's copy of the directory.
     fn look_through(&mut self) {
         self.watched.dirty = false;
@@ -131,13 +153,19 @@ impl Controller {
         let known = self.parts.router.names();
         let stale = self.parts.convention.directory(|directory| {
             let stale = known.into_iter().filter(|(name, known)| {
-                directory.name(name).is_none_or(|record| record.epoch > known.epoch || record.state == NameState::Unplaced)
+                directory
+                    .name(name)
+                    .is_none_or(|record| record.epoch > known.epoch || record.state == NameState::Unplaced)
             });
             stale.collect::<Vec<_>>()
         });
         for (name, known) in stale {
             if !self.is_here(known.place) || self.is_fenced(&name, known.epoch) {
                 self.parts.router.unresolved(&name, known.epoch);
+                let text = format!("{name} was lost with its host or moved");
+                self.parts
+                    .router
+                    .place_lost(known.place, &Why { reason: Reason::Unreachable, text, may_have_run: true });
             }
         }
         self.end_fenced();

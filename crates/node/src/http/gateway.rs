@@ -83,7 +83,10 @@ impl Gateway {
         tokio::spawn(async move { write_frames(&outbox, writer).await });
         tokio::spawn(async move {
             let taken = read_frames(reader, |frames| {
-                frames.into_iter().filter_map(|bytes| Frame::read(bytes.freeze()).ok()).for_each(|frame| take(&waiting, &frame));
+                frames
+                    .into_iter()
+                    .filter_map(|bytes| Frame::read(bytes.freeze()).ok())
+                    .for_each(|frame| take(&waiting, &frame));
             });
             if let Err(error) = taken.await {
                 tracing::warn!(%error, "the gateway's link broke");
@@ -144,7 +147,8 @@ impl Gateway {
         let frame = Frame::new(header, &extensions, body);
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().insert(number, sender);
-        let gone = || Failed { reason: Reason::Unreachable, text: "the agent is stopping".to_owned(), may_have_run: true };
+        let gone =
+            || Failed { reason: Reason::Unreachable, text: "the agent is stopping".to_owned(), may_have_run: true };
         if self.outbox.push_bytes(Class::Normal, frame.bytes()).await.is_err() {
             return Err(gone());
         }
@@ -152,7 +156,9 @@ impl Gateway {
         self.waiting.lock().remove(&number);
         match outcome {
             Ok(answer) => answer.unwrap_or_else(|_| Err(gone())),
-            Err(_) => Err(Failed { reason: Reason::Deadline, text: format!("no answer within {wait:?}"), may_have_run: true }),
+            Err(_) => {
+                Err(Failed { reason: Reason::Deadline, text: format!("no answer within {wait:?}"), may_have_run: true })
+            }
         }
     }
 }

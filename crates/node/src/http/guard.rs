@@ -50,10 +50,9 @@ impl Guard {
             let text = "a bearer token is needed: see --http-token-file";
             return Some(HttpError::new(StatusCode::UNAUTHORIZED, "token", text));
         }
-        let json = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"));
+        let json = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
+            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+        });
         let bare = !headers.contains_key(header::CONTENT_TYPE)
             && !headers.contains_key(header::ORIGIN)
             && !headers.contains_key("sec-fetch-site");
@@ -88,7 +87,9 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 pub(super) fn token(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty: remove it, or put a token in")),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty: remove it, or put a token in"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

@@ -76,7 +76,8 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let token = config.http_token_file.as_deref().map(guard::token).transpose()?;
-    let advertised = config.advertise.as_deref().and_then(|address| address.rsplit_once(':')).map(|(host, _)| host.to_owned());
+    let advertised =
+        config.advertise.as_deref().and_then(|address| address.rsplit_once(':')).map(|(host, _)| host.to_owned());
     let names = [Some(config.name.clone()), advertised].into_iter().flatten().collect();
     let guard = Arc::new(Guard { names, token });
     let shared = Arc::new(Shared { gateway: Gateway::connect(socket).await?, events, metrics });
@@ -140,7 +141,8 @@ async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Respon
     };
     let placement = shared.on_controller(|controller, reply| controller.create_for_http(spec, reply)).await?;
     let placed = placement.placed;
-    let answer = json!({ "address": placed.address.to_string(), "name": name, "host": placed.host, "created": placed.created });
+    let answer =
+        json!({ "address": placed.address.to_string(), "name": name, "host": placed.host, "created": placed.created });
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

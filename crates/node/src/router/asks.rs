@@ -74,6 +74,11 @@ impl Asks {
         self.open.extract_if(|_, ask| ask.towards == towards).map(|(key, ask)| (key, ask.of)).collect()
     }
 
+    /// Removes the asks that were asked of that actor.
+    pub(crate) fn lose_of(&mut self, place: Direct) -> Vec<Key> {
+        self.open.extract_if(|_, ask| ask.of == place).map(|(key, _)| key).collect()
+    }
+
     /// Removes the asks that were asked from there; nobody waits for them.
     pub(crate) fn lose_askers(&mut self, gone: impl Fn(Direct) -> bool) -> Vec<Direct> {
         self.open.extract_if(|(asker, _), _| gone(*asker)).map(|(_, ask)| ask.of).collect()

@@ -163,9 +163,7 @@ impl Router {
     }
 
     fn message(&mut self, origin: Origin, mut header: Header, mut frame: BytesMut) {
-        if header.has(flags::TROUPE) && self.troupes.is_troupe(header.to)
-            || self.table.route(header.to) == Route::Troupe
-        {
+        if header.has(flags::TROUPE) && !header.to.is_none() || self.table.route(header.to) == Route::Troupe {
             return self.to_troupe(origin, header.to, frame);
         }
         if header.to.is_none() {
@@ -296,9 +294,10 @@ impl Router {
         let to_local = back.header.to.node == self.me.node;
         match reason {
             Reason::Moved => to_local,
-            Reason::ActorStopped | Reason::NoSuchActor | Reason::WorkerLost => {
-                back::troupe_of(back).is_some() && to_local || !matches!(origin, Origin::Peer(_))
-            }
+            Reason::ActorStopped | Reason::NoSuchActor | Reason::WorkerLost => match back::troupe_of(back) {
+                Some(_) => to_local,
+                None => !matches!(origin, Origin::Peer(_)),
+            },
             _ => false,
         }
     }
@@ -486,7 +485,8 @@ impl Router {
 
     fn to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
         let Ok(message) = back::read(frame) else { return };
-        let header = Header { to: member, to_epoch: 0, ..message.header };
+        let flags = message.header.flags & !flags::TROUPE;
+        let header = Header { to: member, to_epoch: 0, flags, ..message.header };
         let frame = if back::troupe_of(&message).is_some() {
             message.with_header(header)
         } else {
@@ -570,11 +570,24 @@ impl Router {
         }
     }
 
+    /// Whatever lived there lives there no more: asks of it fail.
+    pub(super) fn place_lost(&mut self, place: Direct, why: &Why) {
+        for key in self.asks.lose_of(place) {
+            self.fail(key, place, why);
+        }
+    }
+
     /// Processes of another agent are gone.
     pub(super) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
-        let is_lost = |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
+        let is_lost =
+            |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
         self.troupes.lose(is_lost);
-        let gone: Vec<_> = self.table.names().filter(|(_, known)| is_lost(known.place)).map(|(name, known)| (name.clone(), known.epoch)).collect();
+        let gone: Vec<_> = self
+            .table
+            .names()
+            .filter(|(_, known)| is_lost(known.place))
+            .map(|(name, known)| (name.clone(), known.epoch))
+            .collect();
         gone.iter().for_each(|(name, epoch)| self.unresolved(name, *epoch));
         self.control_all(&FromAgent::Lost { node, boot, blocks, reason: Reason::WorkerLost });
     }

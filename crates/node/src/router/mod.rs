@@ -15,12 +15,12 @@ use crate::{event::Event, metrics::Metrics, queue::Queue};
 pub(crate) use back::Why;
 use bytes::{Bytes, BytesMut};
 use forward::Router;
+use odeon_protocol::limits::HELD_BYTES;
 use odeon_protocol::{
     Boot, Direct, NodeId, Serial, WorkerId,
     control::FromAgent,
     frame::{Class, Extension, Header, Kind, write},
 };
-use odeon_protocol::limits::HELD_BYTES;
 use odeon_transport::{
     frame_io::{Outbox, read_frames, write_frames},
     socket::{Reader, Socket},
@@ -120,7 +120,7 @@ impl Handle {
         });
     }
 
-    /// Closes a process's link once what is queued for it was written.
+    /// Closes a process's link once what is queued for it was written; what it still says is taken for a moment.
     pub(crate) fn detach(&self, id: WorkerId) {
         if let Some(outbox) = self.with(|router| router.outbox(id).cloned()) {
             outbox.close();
@@ -169,6 +169,11 @@ impl Handle {
     /// Asks to that agent fail.
     pub(crate) fn peer_lost(&self, node: NodeId, why: &Why) {
         self.with(|router| router.peer_lost(node, why));
+    }
+
+    /// Asks of whatever lived there fail.
+    pub(crate) fn place_lost(&self, place: Direct, why: &Why) {
+        self.with(|router| router.place_lost(place, why));
     }
 
     /// That boot of another agent is over for good.

@@ -41,12 +41,6 @@ pub(crate) struct Troupes {
 }
 
 impl Troupes {
-    /// Whether the address is that of a troupe known here.
-    pub(crate) fn is_troupe(&self, troupe: Direct) -> bool {
-        // An unknown one is asked about: frames that say TROUPE speak of one.
-        !troupe.is_none()
-    }
-
     /// Replaces the members.
     pub(crate) fn set(&mut self, troupe: Direct, members: &[Direct], room: bool) {
         let view = self.views.entry(troupe).or_default();

@@ -56,7 +56,9 @@ impl Listeners {
         if let Some(bound) = self.bound.get(name) {
             if bound.unit != unit {
                 let address = bound.address;
-                return Err(format!("listener {name:?}: another worker listens on it ({address}): give one of them another name"));
+                return Err(format!(
+                    "listener {name:?}: another worker listens on it ({address}): give one of them another name"
+                ));
             }
             return copy(&bound.socket, name);
         }

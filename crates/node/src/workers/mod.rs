@@ -24,8 +24,8 @@ use odeon_protocol::{
 };
 use odeon_transport::socket::Socket;
 use output::Tail;
-pub(crate) use spawner::Spawner;
 use spawner::Spawned;
+pub(crate) use spawner::Spawner;
 use std::{
     io,
     os::{
@@ -170,7 +170,10 @@ impl Unit {
             Err(why) if last.is_empty() => Err(why),
             Err(why) => Err(format!("{why} (it said: {last})")),
             Ok(()) if asked => Ok(()),
-            Ok(()) => Err(format!("{id} (pid {pid}) ended: {cause}{}", if last.is_empty() { last } else { format!(" (it said: {last})") })),
+            Ok(()) => Err(format!(
+                "{id} (pid {pid}) ended: {cause}{}",
+                if last.is_empty() { last } else { format!(" (it said: {last})") }
+            )),
         }
     }
 
@@ -329,13 +332,7 @@ pub(crate) async fn greet(kit: &Kit, id: WorkerId, greeting: Greeting, mut socke
     admit(kit, id, greeting, hello, socket).await
 }
 
-async fn admit(
-    kit: &Kit,
-    id: WorkerId,
-    greeting: Greeting,
-    hello: Hello,
-    mut socket: Socket,
-) -> Result<(), String> {
+async fn admit(kit: &Kit, id: WorkerId, greeting: Greeting, hello: Hello, mut socket: Socket) -> Result<(), String> {
     let (reply, answer) = oneshot::channel();
     kit.events.push(Event::Hello { process: id, greeting, hello: Box::new(hello), reply });
     let admission = answer.await.map_err(|_| "the agent is stopping".to_owned())?;

@@ -7,7 +7,7 @@
 
 use crate::config::WorkerCommand;
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Signal, getpid, getppid, pidfd_open, PidfdFlags, set_parent_process_death_signal};
+use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
 use std::{
     io::{self, PipeReader},
     os::{
@@ -75,7 +75,7 @@ fn spawn(worker: &WorkerCommand) -> io::Result<Spawned> {
     let mut command = Command::new(&worker.path);
     command
         .args(&worker.args)
-        .env("ODEON_WORKER", "1")
+        .env("ODEON_WORKER_FD", "3")
         .env_remove("ODEON_TOKEN")
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)

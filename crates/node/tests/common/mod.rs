@@ -54,6 +54,65 @@ pub async fn agent(name: &str) -> (Agent, TempDir) {
     (agent, dir)
 }
 
+/// One host of several.
+pub struct Host {
+    pub agent: Agent,
+    _dir: TempDir,
+}
+
+impl Host {
+    /// Waits until a host with workers of that type is known here.
+    pub async fn sees_type(&self, type_name: &str) {
+        self.sees_hosts_with_type(type_name, 1).await;
+    }
+
+    pub async fn sees_hosts_with_type(&self, type_name: &str, count: usize) {
+        until("the type to be known", || {
+            let hosts = self.agent.convention().hosts();
+            (hosts.iter().filter(|host| host.types.contains(type_name)).count() >= count).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn sees_name_in_state(&self, name: &str, state: odeon_protocol::directory::NameState) {
+        until("the name's state", || {
+            let known = self.agent.convention().directory(|directory| directory.name(name).map(|record| record.state));
+            (known == Some(state)).then_some(())
+        })
+        .await;
+    }
+
+    /// The host falls silent: to the others it is as if it had lost its power.
+    pub async fn fall_silent(&self) {
+        self.agent.convention().stop().await;
+    }
+}
+
+/// Hosts of one convention, `h1`, `h2`, …, all voters.
+pub async fn hosts(count: usize) -> Vec<Host> {
+    let (first, dir) = agent("h1").await;
+    let token = first
+        .convention()
+        .create_token(odeon_protocol::directory::Role::Voter, Duration::from_secs(600), None)
+        .await
+        .unwrap();
+    let join = first.convention().listens_on().to_string();
+    let mut hosts = vec![Host { agent: first, _dir: dir }];
+    for number in 2..=count {
+        let dir = TempDir::new().unwrap();
+        let mut config = Config::new(format!("h{number}"), dir.path());
+        config.listen = Bind::asked(([127, 0, 0, 1], 0).into());
+        config.http = None;
+        (config.join, config.token) = (vec![join.clone()], Some(token.clone()));
+        let agent = Agent::start(config).await.unwrap();
+        hosts.push(Host { agent, _dir: dir });
+    }
+    for host in &hosts {
+        assert!(host.agent.ready().await);
+    }
+    hosts
+}
+
 /// What an actor of a [`Process`] does with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Does {
@@ -95,7 +154,8 @@ pub struct Process {
 }
 
 pub fn type_info(name: &str, policy: Policy) -> TypeInfo {
-    let message = MessageInfo { name: "test.Message".into(), type_id: fnv1a("test.Message"), fingerprint: 7, reply: Some(8) };
+    let message =
+        MessageInfo { name: "test.Message".into(), type_id: fnv1a("test.Message"), fingerprint: 7, reply: Some(8) };
     TypeInfo { name: name.into(), messages: vec![message], policy }
 }
 
