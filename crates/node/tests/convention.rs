@@ -171,6 +171,7 @@ fn claim(handle: &Handle, name: &str, epoch_seen: u64) -> Command {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "polls a condition, on the test's own thread")]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + SOON;
     while !holds() {

@@ -7,7 +7,7 @@ use crate::{
 };
 use odeon_cluster::{
     Liveness, Load,
-    directory::{NameState, Standing},
+    directory::Standing,
 };
 use odeon_protocol::{
     Boot, ExitCause, NodeId, Reason, Time,
@@ -155,7 +155,7 @@ impl Controller {
             let stale = known.into_iter().filter(|(name, known)| {
                 directory
                     .name(name)
-                    .is_none_or(|record| record.epoch > known.epoch || record.state == NameState::Unplaced)
+                    .is_none_or(|record| record.holder != Some(known.place))
             });
             stale.collect::<Vec<_>>()
         });

@@ -142,6 +142,7 @@ struct State {
     slow: bool,
     does: Option<Does>,
     closed: bool,
+    ended: Vec<Serial>,
 }
 
 /// See the module's head.
@@ -267,6 +268,7 @@ impl Process {
     }
 
     pub fn ended(&self, serial: Serial, cause: ExitCause) {
+        self.state.lock().ended.push(serial);
         self.say(&ToAgent::Ended { serial, cause, not_found: false });
     }
 
@@ -355,6 +357,9 @@ fn take(state: &mut State, outbox: &Outbox, me: Direct, frame: Frame) {
         },
         Kind::Tell | Kind::Ask | Kind::Signal => {
             let header = frame.header;
+            if state.ended.contains(&header.to.serial) {
+                return give_back(outbox, &frame);
+            }
             state.got.push(Got { frame, by: header.to.serial });
             if header.kind == Kind::Ask && state.does.unwrap_or(Does::Answers) == Does::Answers {
                 let reply = Header {
@@ -371,6 +376,13 @@ fn take(state: &mut State, outbox: &Outbox, me: Direct, frame: Frame) {
         }
         Kind::Reply | Kind::Failure | Kind::Returned | Kind::Settled => state.frames.push(frame),
     }
+}
+
+fn give_back(outbox: &Outbox, frame: &Frame) {
+    let header = Header { kind: Kind::Returned, to: frame.header.from, from: frame.header.to, ..frame.header };
+    let mut extensions: Vec<_> = frame.extensions().map(Result::unwrap).collect();
+    extensions.push(Extension::Reason { reason: Reason::NoSuchActor, text: "it has ended" });
+    outbox.try_push_bytes(Class::Urgent, Frame::new(header, &extensions, &frame.body()).bytes()).unwrap();
 }
 
 /// A creation of an actor.
