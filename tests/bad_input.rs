@@ -50,7 +50,8 @@ fn a_port_in_use_and_a_foreign_data_directory() {
     assert_eq!(in_use.code, 1, "{in_use:?}");
     assert!(in_use.err.contains(&port), "{in_use:?}");
     let taken = convention.agents[0].data.to_str().expect("UTF-8");
-    let running = run(&["agent", "--bootstrap", "--http", "off", "--listen", "127.0.0.1:0", "--data", taken, "--name", "h1"]);
+    let running =
+        run(&["agent", "--bootstrap", "--http", "off", "--listen", "127.0.0.1:0", "--data", taken, "--name", "h1"]);
     assert_ne!(running.code, 0, "{running:?}");
     assert!(running.err.contains(taken), "{running:?}");
     assert_eq!(convention.agents[0].odeon(&["status"]).code, 0);

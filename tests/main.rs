@@ -4,3 +4,4 @@ mod bad_input;
 mod harness;
 mod one_host;
 mod three_hosts;
+mod tidy;

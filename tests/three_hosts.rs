@@ -70,7 +70,9 @@ fn a_lost_hosts_names_live_elsewhere_under_higher_epochs() {
     for index in victims {
         let after = wait_for("a lost name to answer", || {
             let ran = convention.agents[index % 2].odeon(&["ask", &names[index], "Get", "--timeout", "1s"]);
-            (ran.code == 0).then(|| ran.json()).filter(|after| after["epoch"].as_u64() > before[index]["epoch"].as_u64())
+            (ran.code == 0)
+                .then(|| ran.json())
+                .filter(|after| after["epoch"].as_u64() > before[index]["epoch"].as_u64())
         });
         assert_ne!(after["host"], "h3");
     }
