@@ -71,6 +71,17 @@ pub(crate) struct Answer {
     pub(crate) result: Result<Vec<u8>>,
 }
 
+/// What is under way beyond the process, as numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    /// Flows with something outstanding or not yet reported, in both directions.
+    pub(crate) flows: u64,
+    /// Messages sent that are neither settled nor come back.
+    pub(crate) outstanding: u64,
+    /// Messages of which nobody will say what became of them: their receivers are gone.
+    pub(crate) unsettled: u64,
+}
+
 /// What is beyond the cells of this process.
 pub(crate) trait Outside: Send + Sync + 'static {
     /// The cell of a name, if every sender of this process may push to it directly from now on.
@@ -109,6 +120,11 @@ pub(crate) trait Outside: Send + Sync + 'static {
 
     /// The system has stopped: its last actor has ended, or was left behind.
     fn closed(&self) {}
+
+    /// What is under way beyond the process.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 
     /// A cell with a record has started and takes messages.
     fn started(&self, cell: &Arc<dyn AnyCell>) {

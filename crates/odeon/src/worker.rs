@@ -336,9 +336,6 @@ pub(crate) fn system_of(
     inner.set_outside(Arc::new(Beyond(link.clone())));
     inner.own_block(welcome.placed_block);
     inner.capabilities.write().extend(welcome.capabilities.iter().cloned());
-    // The first number is the process's own, see `Link::me`.
-    let own = inner.next_serial()?;
-    debug_assert_eq!(own, link.me().serial, "both take the first of the block");
     Ok(System { inner })
 }
 

@@ -9,7 +9,7 @@ use crate::{
     schema::{Fingerprint, Schema},
     system::Inner,
 };
-use odeon_protocol::{Direct, Serial, frame::Codec};
+use odeon_protocol::{Direct, frame::Codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use std::{
     any::TypeId,
@@ -103,7 +103,7 @@ pub(crate) fn write(system: &Inner, slot: Option<&Arc<dyn AnySlot>>) -> ReplyWir
     let remaining_ms = slot.facts().remaining_ms();
     let (to, correlation, codec) = slot.remote().unwrap_or_else(|| {
         let asker = slot.facts().asker.some();
-        (asker.unwrap_or(system.place(Serial::default())), system.replies.keep(slot.clone()), Codec::Postcard)
+        (asker.unwrap_or_else(|| system.me()), system.replies.keep(slot.clone()), Codec::Postcard)
     });
     ReplyWire { to, correlation, json: codec == Codec::Json, remaining_ms }
 }

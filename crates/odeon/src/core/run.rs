@@ -6,8 +6,8 @@
 
 use super::{
     cell::{AnyCell, Body, FREEZE, Head, KILLED, Phase, RESTED, State, push},
-    clock, current,
-    envelope::{Entry, Envelope, MessageTable},
+    clock, current, freeze,
+    envelope::{Entry, Envelope, MessageTable, Origin},
     reply::{self, AnySlot},
     scheduler::{self, Seat, schedule_last},
     scratch::{End, Scratch, Step},
@@ -67,7 +67,7 @@ fn give_buffer(buffer: VecDeque<Entry>) {
 /// Runs a cell of a `blocking` type on the pool for that.
 pub(crate) fn run_blocking(task: Task) {
     let tokio = task.head().system.tokio.clone();
-    drop(tokio.spawn_blocking(move || run(task, None)));
+    drop(tokio.spawn_blocking(move || drop(run(task, None))));
 }
 
 /// What is to become of a cell when its turn is over.
@@ -78,8 +78,8 @@ enum Turn {
     Again,
 }
 
-/// Gives a cell its turn.
-pub(crate) fn run(task: Task, seat: Option<&Seat>) {
+/// Gives a cell its turn; whether it would have gone on.
+pub(crate) fn run(task: Task, seat: Option<&Seat>) -> bool {
     // SAFETY: the waker is never dropped, so `task` keeps its count; it is used only while `task` lives.
     let waker = ManuallyDrop::new(unsafe { ptr::read(&raw const task) }.waker());
     let turn = scheduler::with_scratch(|scratch| {
@@ -95,9 +95,11 @@ pub(crate) fn run(task: Task, seat: Option<&Seat>) {
         }
         turn
     });
-    if let Turn::Again = turn {
+    let again = matches!(turn, Turn::Again);
+    if again {
         schedule_last(task);
     }
+    again
 }
 
 struct Running<'a> {
@@ -134,6 +136,11 @@ impl Running<'_> {
                 return Turn::Rest;
             }
             inbox.state = State::Running;
+            let body = self.body();
+            // The first batch under the same lock, unless something else comes first.
+            if inbox.waiters.is_none() && body.batch.is_empty() && body.parked.is_none() && body.phase == Phase::Live {
+                mem::swap(&mut inbox.queue, &mut body.batch);
+            }
         }
         // The clock is read only for actors whose last turn was a full one.
         let began = mem::take(&mut self.body().timed).then(Instant::now);
@@ -174,7 +181,7 @@ impl Running<'_> {
             return self.suspend();
         }
         if let Some(parked) = self.body().parked.take() {
-            let step = parked.poll(&mut Context::from_waker(self.waker));
+            let step = parked.poll(&mut self.scratch.parked, &mut Context::from_waker(self.waker));
             return self.after(step);
         }
         match self.body().phase {
@@ -275,14 +282,16 @@ impl Running<'_> {
             return Next::Go;
         }
         self.body().doing = Some(table);
-        self.current().origin = mem::take(&mut envelope.origin);
         if let Some(seat) = self.seat {
             seat.beats.store(seat.beats.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             seat.message.store(ptr::from_ref(table).cast_mut(), Ordering::Relaxed);
         }
         let cell = Arc::as_ptr(self.task).cast::<()>();
         // SAFETY: C-1, nothing is parked; `push` bound the envelope to this cell's type.
-        let step = unsafe { envelope.start(cell, self.scratch, &mut Context::from_waker(self.waker)) };
+        let step = unsafe {
+            let current = self.head.current();
+            envelope.start(cell, current, self.scratch, &mut Context::from_waker(self.waker))
+        };
         self.after(step)
     }
 
@@ -301,11 +310,11 @@ impl Running<'_> {
     /// What follows from the end, or not, of a future.
     fn after(&mut self, step: Step) -> Next {
         let end = match step {
-            Step::Parked(parked) => {
-                self.body().parked = Some(parked);
+            Step::Parked => {
+                self.body().parked = self.scratch.parked.take();
                 return self.suspend();
             }
-            Step::Panicked(text) => return self.panicked(text),
+            Step::Panicked(text) => return self.panicked(*text),
             Step::Done(end) => end,
         };
         match (self.body().phase, end) {
@@ -322,7 +331,7 @@ impl Running<'_> {
                     self.settle();
                     Next::Go
                 }
-                None => self.fault(ExitCause::Failed(text)),
+                None => self.fault(ExitCause::Failed(*text)),
             },
             (Phase::Starting, End::Started) => {
                 self.body().phase = Phase::Live;
@@ -331,8 +340,8 @@ impl Running<'_> {
                 }
                 Next::Go
             }
-            (Phase::Starting, End::NotStarted(error)) => self.not_started(error),
-            (Phase::Stopping, End::Failed(text)) => self.finish(ExitCause::Failed(text), None),
+            (Phase::Starting, End::NotStarted(error)) => self.not_started(*error),
+            (Phase::Stopping, End::Failed(text)) => self.finish(ExitCause::Failed(*text), None),
             (Phase::Stopping, _) => self.finish(ExitCause::Stopped, None),
             _ => Next::Stop(Turn::Rest),
         }
@@ -342,8 +351,16 @@ impl Running<'_> {
     fn settle(&self) {
         let handled = &self.head.handled;
         handled.store(handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let current = mem::take(self.current());
-        drop(current);
+        let current = self.current();
+        if let Origin::Remote(_) = &current.origin {
+            drop(mem::take(&mut self.current().origin));
+        } else {
+            // Nothing to drop.
+            current.origin = Origin::Outside;
+        }
+        if self.current().reply.slot().is_some() {
+            drop(mem::take(&mut self.current().reply));
+        }
     }
 
     /// Tells the sender of a message that its handler failed.
@@ -505,8 +522,25 @@ impl Running<'_> {
         }
     }
 
+    /// Writes the actor and lets go of it (Z-1).
     fn freeze(&mut self) -> Next {
-        Next::Go
+        let Some(freezer) = self.head.with_extra(|extra| extra.freezer.take()) else { return Next::Go };
+        let mut left = mem::take(&mut self.body().batch);
+        let (mut queue, waiters) = self.head.close();
+        left.append(&mut queue);
+        let frozen = freeze::write(self.head, left);
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        // SAFETY: C-1; nothing is parked.
+        let discarded = catch_unwind(AssertUnwindSafe(|| unsafe { self.task.discard(None) }));
+        if discarded.is_err() {
+            tracing::error!(actor = %self.head.label(), "an actor panicked while it was dropped");
+        }
+        self.body().phase = Phase::Ended;
+        self.head.inbox.lock().state = State::Dead;
+        self.head.system.registry.remove(self.head.serial);
+        self.head.system.ended();
+        freezer(frozen);
+        Next::Stop(Turn::Rest)
     }
 }
 

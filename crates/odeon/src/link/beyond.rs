@@ -12,10 +12,7 @@ use odeon_protocol::{
     control::{FromAgent, Placed, Refusal, Spec, ToAgent},
     frame::{Class, Extension, Header, Kind, flags},
 };
-use std::{
-    sync::Arc,
-    task::Waker,
-};
+use std::{sync::Arc, task::Waker};
 
 /// The link behind the core's trait, so that its methods have an `Arc` of it.
 pub(crate) struct Beyond(pub(crate) Arc<Link>);
@@ -62,6 +59,7 @@ impl Outside for Beyond {
         let link = &self.0;
         let head = cell.head();
         let name = head.identity.as_ref().map(|identity| (&identity.name, identity.epoch));
+        let leaving = link.leaving.lock();
         if let Some((name, _)) = name {
             link.names.write().ending(name, head.serial);
         }
@@ -70,6 +68,7 @@ impl Outside for Beyond {
         for envelope in close() {
             link.leave_over(cell, envelope);
         }
+        drop(leaving);
         if let Some((name, epoch)) = name {
             let woken = link.names.write().ended(name, epoch);
             woken.into_iter().for_each(Waker::wake);

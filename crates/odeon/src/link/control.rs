@@ -1,6 +1,9 @@
 //! Requests to the agent and their answers, and what the agent says of its own accord.
 
-use super::{Link, State};
+use super::{
+    Link, State,
+    flow::{Route, Target},
+};
 use crate::{
     core::{
         AnyCell,
@@ -156,7 +159,7 @@ impl Link {
 
     fn list(&self, request: u64) {
         let Some(system) = self.system() else { return };
-        let actors = system.registry.all().iter().map(|cell| info(cell)).collect();
+        let actors = system.registry.all().iter().map(info).collect();
         self.say(&ToAgent::Listed { request, actors });
     }
 
@@ -168,10 +171,14 @@ impl Link {
             self.settle(ask.flow, ask.sequence, 1, 0);
         }
         for shard in &self.sending {
-            let (outstanding, woken) = shard.lock().lose_where(|_, route| match route {
-                super::flow::Route::Place(place, _) => gone(place),
-                super::flow::Route::Agent => false,
+            let names = self.names.read();
+            let (outstanding, woken) = shard.lock().lose_where(|key, route| match (route, &key.to) {
+                (Route::Place(place, _), _) => gone(place),
+                // Sent by the agent to where it said then that the name is.
+                (Route::Agent, Target::Name(name)) => names.was_at(name, gone),
+                (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => false,
             });
+            drop(names);
             self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
             woken.into_iter().for_each(Waker::wake);
         }

@@ -93,6 +93,7 @@ impl Link {
         let header = &frame.header;
         let found = system.is_mine(header.to).then(|| system.registry.get(header.to.serial)).flatten();
         let Some(cell) = found else {
+            // It was taken off the list after its mailbox was emptied.
             let text = format!("odeon:{} has ended", header.to);
             return give_back_frame(self, frame, Reason::NoSuchActor, &text);
         };
@@ -103,9 +104,10 @@ impl Link {
         let Some(flow) = self.receiving.receive(self, frame, epoch) else {
             return give_back_frame(self, frame, Reason::Full, "its sender went beyond its window");
         };
+        let arrival = Arrival { link: self, system, cell: &cell, flow, frame };
         match find_handler(&cell, frame) {
-            Ok(entry) => self.deliver(system, &cell, entry, &flow, frame),
-            Err(error) => flow.give_back_frame(self, frame, error.reason(), &error.text()),
+            Ok(entry) => arrival.deliver(entry),
+            Err(error) => arrival.give_back(&error),
         }
     }
 
@@ -113,83 +115,87 @@ impl Link {
         let epoch = frame.header.from_epoch;
         epoch > 0 && frame.from_name().is_some_and(|name| self.names.read().epoch(name) > epoch)
     }
+}
 
-    fn deliver(
-        &self,
-        system: &Arc<Inner>,
-        cell: &Arc<dyn AnyCell>,
-        entry: &HandlerEntry,
-        flow: &Arc<Incoming>,
-        frame: &Frame,
-    ) {
-        let header = &frame.header;
-        let codec = if header.codec == Codec::Json { Codec::Json } else { Codec::Postcard };
+/// A message that has reached its actor's cell.
+struct Arrival<'a> {
+    link: &'a Link,
+    system: &'a Arc<Inner>,
+    cell: &'a Arc<dyn AnyCell>,
+    flow: Arc<Incoming>,
+    frame: &'a Frame,
+}
+
+impl Arrival<'_> {
+    fn deliver(&self, entry: &HandlerEntry) {
+        let (frame, header) = (self.frame, &self.frame.header);
         let handle = match header.kind {
-            Kind::Ask => match self.reply_handle(system, cell, entry, flow, frame) {
+            Kind::Ask => match self.reply_handle(entry) {
                 Ok(handle) => Some(handle),
-                Err(error) => return flow.give_back_frame(self, frame, error.reason(), &error.text()),
+                Err(error) => return self.give_back(&error),
             },
             _ => None,
         };
-        let origin = RemoteOrigin { from: sender(frame), settle: flow.clone(), ticket: u64::from(header.sequence) };
-        match entry.read(codec, &frame.body(), Origin::Remote(Box::new(origin)), handle) {
+        let ticket = u64::from(header.sequence);
+        let origin = RemoteOrigin { from: sender(frame), settle: self.flow.clone(), ticket };
+        let body = frame.body();
+        match entry.read(codec_of(header), &body, Origin::Remote(Box::new(origin)), handle) {
             Ok(envelope) => {
-                let Err(not_taken) = cell::push(cell, Entry::Message(envelope), true) else { return };
-                let (entry, reason, text) = match not_taken {
+                let Err(not_taken) = cell::push(self.cell, Entry::Message(envelope), true) else { return };
+                let (entry, error) = match not_taken {
                     cell::NotTaken::Full(entry) | cell::NotTaken::Closed(entry) => {
-                        (entry, Reason::NoSuchActor, format!("{} has ended", cell.head().label()))
+                        (entry, Error::NoSuchActor(format!("{} has ended", self.cell.head().label())))
                     }
-                    cell::NotTaken::Refused(refused) => (refused.0, refused.1.reason(), refused.1.text()),
+                    cell::NotTaken::Refused(refused) => *refused,
                 };
-                self.take_back(flow, frame, entry);
-                give_back_frame(self, frame, reason, &text);
+                // Its mailbox is shut: what lay in it goes first.
+                drop(self.link.leaving.lock());
+                let Entry::Message(mut envelope) = entry else { return };
+                self.forget_ask(envelope.handle().map(std::mem::take));
+                self.give_back(&error);
             }
             Err(unread) => {
-                self.forget_ask(flow, frame, unread.handle);
-                flow.give_back_frame(self, frame, unread.error.reason(), &unread.error.text());
+                self.forget_ask(unread.handle);
+                self.give_back(&unread.error);
             }
         }
     }
 
-    /// The message goes back as the frame it came in: neither its reply handle nor its origin is to say anything.
-    fn take_back(&self, flow: &Arc<Incoming>, frame: &Frame, entry: Entry) {
-        let Entry::Message(mut envelope) = entry else { return };
-        self.forget_ask(flow, frame, envelope.handle().map(std::mem::take));
-        flow.end(frame.header.sequence, true);
+    /// The message goes back as the frame it came in; its origin, dropped later, finds it ended.
+    fn give_back(&self, error: &Error) {
+        self.flow.give_back_frame(self.link, self.frame, error.reason(), &error.text());
     }
 
-    fn forget_ask(&self, flow: &Arc<Incoming>, frame: &Frame, handle: Option<ReplyHandle>) {
+    /// The reply handle of a message that goes back is to say nothing.
+    fn forget_ask(&self, handle: Option<ReplyHandle>) {
         if let Some(mut handle) = handle {
             drop(handle.take());
-            self.receiving.answered(frame.header.from, frame.header.correlation);
-            flow.end(frame.header.sequence, true);
+            self.link.receiving.answered(self.frame.header.from, self.frame.header.correlation);
         }
     }
 
-    fn reply_handle(
-        &self,
-        system: &Arc<Inner>,
-        cell: &Arc<dyn AnyCell>,
-        entry: &HandlerEntry,
-        flow: &Arc<Incoming>,
-        frame: &Frame,
-    ) -> Result<ReplyHandle, Error> {
-        let header = &frame.header;
+    fn reply_handle(&self, entry: &HandlerEntry) -> Result<ReplyHandle, Error> {
+        let (frame, header) = (self.frame, &self.frame.header);
         let facts = ask_facts(entry, frame);
         if facts.waiting().any(|place| place == header.to) {
-            let text = format!("{} is asked by actors that wait for its own answer", cell.head().label());
-            return Err(Error::new(Reason::Cycle, text));
+            return Err(Error::Cycle(self.system.cycle(&facts, header.to)));
         }
-        let codec = if header.codec == Codec::Json { Codec::Json } else { Codec::Postcard };
         let elsewhere = frame.extensions().flatten().find_map(|extension| match extension {
             Extension::ReplyTo { to, correlation } => Some((to, correlation)),
             _ => None,
         });
         let (to, correlation) = elsewhere.unwrap_or((header.from, header.correlation));
         if elsewhere.is_none() && header.flow != 0 {
-            self.receiving.asked(flow, header.correlation, header.sequence);
+            self.link.receiving.asked(&self.flow, header.correlation, header.sequence);
         }
-        Ok(entry.remote_reply(facts, (to, correlation, codec), system.clone()))
+        Ok(entry.remote_reply(facts, (to, correlation, codec_of(header)), self.system.clone()))
+    }
+}
+
+const fn codec_of(header: &Header) -> Codec {
+    match header.codec {
+        Codec::Json => Codec::Json,
+        _ => Codec::Postcard,
     }
 }
 
@@ -224,7 +230,8 @@ fn find_handler<'a>(cell: &'a Arc<dyn AnyCell>, frame: &Frame) -> Result<&'a Han
             Extension::Message(name) => Some(name),
             _ => None,
         });
-        let name = name.ok_or_else(|| Error::new(Reason::Protocol, "the frame does not say what message it carries"))?;
+        let name =
+            name.ok_or_else(|| Error::new(Reason::Protocol, "the frame does not say what message it carries"))?;
         return find_by_name(head, name);
     }
     let entry = head.kind.find(header.type_id).ok_or_else(|| {
@@ -260,7 +267,9 @@ fn find_by_name<'a>(head: &'a cell::Head, name: &str) -> Result<&'a HandlerEntry
             None => format!("{} takes no {name}", head.label()),
         },
         [] => format!("{} takes no {name}; it takes {}", head.label(), names(&mut messages.iter())),
-        several => format!("{name} is ambiguous for {}: write one of {}", head.label(), names(&mut several.iter().copied())),
+        several => {
+            format!("{name} is ambiguous for {}: write one of {}", head.label(), names(&mut several.iter().copied()))
+        }
     };
     Err(Error::new(Reason::Unsupported, text))
 }

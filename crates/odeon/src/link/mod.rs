@@ -83,6 +83,8 @@ pub(crate) struct Link {
     /// Ends the reading of a link whose frames are no longer understood.
     broken: Notify,
     state: watch::Sender<State>,
+    /// Held while a stopping actor's messages go back, so that nothing that comes later goes back before them.
+    leaving: Mutex<()>,
     /// Messages whose end nobody will ever report: their receivers are gone.
     unsettled: AtomicU64,
 }
@@ -107,13 +109,9 @@ impl Link {
             reports: Notify::new(),
             broken: Notify::new(),
             state: watch::Sender::new(State::Up),
+            leaving: Mutex::default(),
             unsettled: AtomicU64::new(0),
         })
-    }
-
-    /// The process's own place.
-    pub(crate) const fn me(&self) -> Direct {
-        self.me
     }
 
     /// How the link fares from now on.
@@ -188,13 +186,7 @@ impl Link {
     /// The link has ended: everybody who waits for something beyond the process is told.
     fn lose(&self, why: &str) {
         self.outbox.close();
-        self.state.send_if_modified(|state| {
-            let first = !matches!(state, State::Lost(_));
-            if first {
-                *state = State::Lost(why.to_owned());
-            }
-            first
-        });
+        self.say_lost(why);
         let lost = Error::from_wire(Reason::Unreachable, why, true);
         self.asks.take_where(|_| true).into_iter().for_each(|ask| ask.slot.fail(lost.clone()));
         self.requests.lose();
@@ -206,13 +198,21 @@ impl Link {
         self.receiving.lose();
     }
 
+    /// Says that the link is lost; the first reason stays.
+    fn say_lost(&self, why: &str) {
+        self.state.send_if_modified(|state| {
+            let first = !matches!(state, State::Lost(_));
+            if first {
+                *state = State::Lost(why.to_owned());
+            }
+            first
+        });
+    }
+
     /// What the agent sent cannot be understood: nothing after it can be either.
     fn break_off(&self, why: &str) {
-        tracing::error!("the agent's link is closed: {why}");
-        self.state.send_if_modified(|state| {
-            *state = State::Lost(why.to_owned());
-            true
-        });
+        tracing::error!("the link to the agent is closed: {why}");
+        self.say_lost(why);
         self.outbox.close();
         self.broken.notify_one();
     }

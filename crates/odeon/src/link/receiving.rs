@@ -47,17 +47,20 @@ pub(super) struct Incoming {
 }
 
 type Key = (Direct, u32);
+/// Who asked, and its number for it.
+type Asker = (Direct, u64);
 
-/// All flows that are received. Only the link's thread adds and removes.
+/// All flows that are received.
+///
+/// A flow is forgotten whenever nothing of it is pending or untold. If a message of it comes just then, it is known twice
+/// for a while; as reports name the very messages, that changes nothing.
 #[derive(Default)]
 pub(super) struct Receiving {
     flows: Mutex<HashMap<Key, Arc<Incoming>>>,
     /// Flows that have something to report.
     dirty: Mutex<Vec<Arc<Incoming>>>,
-    /// Flows that may be forgotten.
-    idle: Mutex<Vec<Key>>,
     /// Asks whose answer will be their report.
-    asked: Mutex<HashMap<(Direct, u64), (Arc<Incoming>, u32)>>,
+    asked: Mutex<HashMap<Asker, (Arc<Incoming>, u32)>>,
 }
 
 impl Receiving {
@@ -85,25 +88,20 @@ impl Receiving {
         if header.flow == 0 {
             return Some(make());
         }
-        self.forget_idle();
         let flow = self.flows.lock().entry((header.from, header.flow)).or_insert_with(make).clone();
         flow.ledger.lock().receive(header.sequence, header.has(flags::REPORT)).ok()?;
         Some(flow)
     }
 
-    fn forget_idle(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock());
-        if idle.is_empty() {
-            return;
-        }
+    fn forget(&self, flow: &Incoming) {
         let mut flows = self.flows.lock();
-        for key in idle {
-            if flows.get(&key).is_some_and(|flow| flow.ledger.lock().is_idle()) {
-                flows.remove(&key);
+        let key = (flow.sender, flow.flow);
+        let same = flows.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), flow));
+        if same && flow.ledger.lock().is_idle() {
+            flows.remove(&key);
+            if flows.is_empty() {
+                flows.shrink_to(64);
             }
-        }
-        if flows.is_empty() {
-            flows.shrink_to(64);
         }
     }
 
@@ -123,7 +121,6 @@ impl Receiving {
     pub(super) fn report(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         dirty.into_iter().for_each(|flow| flow.report());
-        self.forget_idle();
     }
 
     /// Nobody waits for reports any more.
@@ -150,7 +147,7 @@ impl Incoming {
         let Some(link) = self.link.upgrade() else { return };
         match report {
             flow::Report::None { idle: false } => {}
-            flow::Report::None { idle: true } => link.receiving.idle.lock().push((self.sender, self.flow)),
+            flow::Report::None { idle: true } => link.receiving.forget(self),
             flow::Report::Now => self.report(),
             flow::Report::Soon => {
                 if self.dirty.swap(true, Ordering::AcqRel) {
@@ -190,7 +187,7 @@ impl Incoming {
             link.push(&header, &[], &[]);
         }
         if idle {
-            link.receiving.idle.lock().push((self.sender, self.flow));
+            link.receiving.forget(self);
         }
     }
 
@@ -244,7 +241,9 @@ impl Settle for Incoming {
             return self.end(sequence, true);
         }
         let asked = match &mut returned.body {
-            ReturnedBody::Value(envelope) => envelope.handle().and_then(ReplyHandle::take).and_then(|slot| slot.remote()),
+            ReturnedBody::Value(envelope) => {
+                envelope.handle().and_then(ReplyHandle::take).and_then(|slot| slot.remote())
+            }
             ReturnedBody::Wire { .. } | ReturnedBody::Consumed { .. } => None,
         };
         let (type_id, fingerprint, codec, body) = written(&returned.body);

@@ -20,7 +20,7 @@ use odeon_protocol::{
 use odeon_transport::frame_io::PushError;
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
 /// Places of a chain of asks that fit into the extension.
@@ -34,6 +34,14 @@ enum Way {
     Wait,
     /// Into a mailbox of this process.
     Here(Serial),
+}
+
+/// A message's way out, with its numbers.
+struct Numbered<'a> {
+    sender: &'a Sender,
+    target: &'a Target,
+    starts: bool,
+    numbers: Numbers,
 }
 
 /// Who sends.
@@ -73,7 +81,8 @@ impl Link {
                     return Sent::Refused(Error::new(Reason::Full, text), envelope);
                 }
             };
-            match self.write(&sender, &key.to, starts, numbers, &mut envelope) {
+            let way = Numbered { sender: &sender, target: &key.to, starts, numbers };
+            match self.write(&way, &mut envelope) {
                 Ok(()) => return Sent::Accepted,
                 Err(Failed::Never(error)) => {
                     self.undo(numbers);
@@ -82,7 +91,7 @@ impl Link {
                 Err(Failed::NoRoom) => {
                     self.undo(numbers);
                     let Some(waker) = waker else { return Sent::Full(envelope) };
-                    if let Poll::Pending = self.outbox.poll_room(&Context::from_waker(waker)) {
+                    if self.outbox.poll_room(&Context::from_waker(waker)).is_pending() {
                         return Sent::Full(envelope);
                     }
                 }
@@ -150,14 +159,7 @@ impl Link {
         }
     }
 
-    fn write(
-        &self,
-        sender: &Sender,
-        target: &Target,
-        starts: bool,
-        numbers: Numbers,
-        envelope: &mut Envelope,
-    ) -> Result<(), Failed> {
+    fn write(&self, way: &Numbered<'_>, envelope: &mut Envelope) -> Result<(), Failed> {
         let slot = envelope.slot();
         let forwarded = slot.as_ref().and_then(|slot| slot.remote());
         // A forwarded ask is written as its asker speaks, so that whoever answers it does too.
@@ -167,16 +169,16 @@ impl Link {
             let text = format!("{} has {} bytes, allowed are {BODY_BYTES_MAX}", envelope.table().name, body.len());
             return Err(Failed::Never(Error::new(Reason::TooBig, text)));
         }
-        let mut header = header(sender, target, starts, numbers, envelope);
+        let mut header = header(way, envelope);
         header.codec = codec;
         if codec == Codec::Json {
             header.fingerprint = 0;
         }
         let mut extensions = Vec::new();
-        if let Target::Name(name) = target {
+        if let Target::Name(name) = way.target {
             extensions.push(Extension::To(name));
         }
-        if let Some(name) = &sender.name {
+        if let Some(name) = &way.sender.name {
             extensions.push(Extension::From(name));
         }
         let mut chain = Vec::new();
@@ -190,7 +192,7 @@ impl Link {
             if let Some((to, correlation, _)) = forwarded {
                 extensions.push(Extension::ReplyTo { to, correlation });
             } else {
-                let (flow, sequence) = (numbers.flow, numbers.sequence);
+                let (flow, sequence) = (way.numbers.flow, way.numbers.sequence);
                 let pending = Pending { slot: slot.clone(), flow, sequence, to: header.to };
                 if !self.asks.insert(header.correlation, pending) {
                     let text = "this process has as many asks outstanding as it may".to_owned();
@@ -198,7 +200,7 @@ impl Link {
                 }
             }
         }
-        let class = if numbers.flow == 0 { Class::Urgent } else { Class::Normal };
+        let class = if way.numbers.flow == 0 { Class::Urgent } else { Class::Normal };
         let pushed = self.outbox.try_push(class, |buffer| {
             frame::write(buffer, &header, &extensions, &body);
         });
@@ -226,7 +228,8 @@ const fn beside(route: Route) -> Numbers {
     Numbers { flow: 0, sequence: 0, opens: false, route, report: false }
 }
 
-fn header(sender: &Sender, target: &Target, starts: bool, numbers: Numbers, envelope: &Envelope) -> Header {
+fn header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
+    let Numbered { sender, target, starts, numbers } = *way;
     let table = envelope.table();
     let mut bits = 0;
     for (set, flag) in [

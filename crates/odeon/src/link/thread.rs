@@ -7,12 +7,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    system::Inner,
+    system::{Inner, own_serial},
 };
-use odeon_protocol::{
-    Direct, Reason, Serial,
-    control::Hello,
-};
+use odeon_protocol::{Direct, Reason, control::Hello};
 use odeon_transport::{
     frame_io::{read_frames, write_frames},
     socket::Socket,
@@ -27,6 +24,8 @@ use tokio::{
 
 /// What each side gives the other to finish once the link is being closed.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+const CLOSED: &str = "this process has closed its link to the agent";
 
 /// How the agent is reached.
 #[derive(Debug)]
@@ -58,12 +57,13 @@ impl Greeted {
 /// Greets the agent on a new thread, which then keeps the link until either side closes it.
 pub(crate) async fn greet(dial: Dial, hello: Hello) -> Result<Greeted> {
     let (sender, greeted) = oneshot::channel();
-    let started = thread::Builder::new().name("odeon-link".to_owned()).spawn(move || {
-        match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(keep(dial, hello, sender)),
-            Err(error) => drop(sender.send(Err(Error::other(error)))),
-        }
-    });
+    let started =
+        thread::Builder::new().name("odeon-link".to_owned()).spawn(move || {
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(keep(dial, hello, sender)),
+                Err(error) => drop(sender.send(Err(Error::other(error)))),
+            }
+        });
     started.map_err(Error::other)?;
     match greeted.await {
         Ok(greeted) => greeted,
@@ -82,8 +82,7 @@ async fn keep(dial: Dial, hello: Hello, sender: oneshot::Sender<Result<Greeted>>
         Err(error) => return drop(sender.send(Err(error))),
     };
     let welcome = &admitted.welcome;
-    let serial = Serial(Serial::first_of(welcome.block).0.max(1));
-    let link = Link::new(Direct { node: welcome.node, boot: welcome.boot, serial });
+    let link = Link::new(Direct { node: welcome.node, boot: welcome.boot, serial: own_serial(welcome.block) });
     let (begin, begun) = oneshot::channel();
     if sender.send(Ok(Greeted { link: link.clone(), admitted, begin })).is_err() || begun.await.is_err() {
         return;
@@ -105,11 +104,14 @@ async fn serve(link: Arc<Link>, socket: Socket) {
     let why = tokio::select! {
         end = &mut reading => said(end),
         () = link.broken.notified() => "the agent does not keep to the protocol".to_owned(),
-        _ = &mut writing => match timeout(FAREWELL, reading).await {
+        _ = &mut writing => {
             // Closed from this side, or no longer writable: what the agent sent before is still read.
-            Ok(end) => said(end),
-            Err(_) => "this process has closed its link to the agent".to_owned(),
-        },
+            link.say_lost(CLOSED);
+            match timeout(FAREWELL, reading).await {
+                Ok(end) => said(end),
+                Err(_) => CLOSED.to_owned(),
+            }
+        }
     };
     reporting.abort();
     link.lose(&why);
@@ -133,7 +135,9 @@ impl Dial {
             Self::Given(socket) => Ok(socket),
             Self::Inherited(descriptor) => match unix::adopt(descriptor) {
                 Ok(stream) => Ok(stream.into()),
-                Err(error) => Err(Error::new(Reason::Unreachable, format!("the inherited socket is not usable: {error}"))),
+                Err(error) => {
+                    Err(Error::new(Reason::Unreachable, format!("the inherited socket is not usable: {error}")))
+                }
             },
             Self::Path(path) => match unix::connect(&path).await {
                 Ok(stream) => Ok(stream.into()),

@@ -118,10 +118,14 @@ struct Serials {
     leasing: bool,
 }
 
+/// The number of a process whose first block this is. Zero is nobody's number.
+pub(crate) fn own_serial(block: u64) -> Serial {
+    Serial(Serial::first_of(block).0.max(1))
+}
+
 impl Serials {
     fn new(block: u64) -> Self {
-        // Zero is nobody's number.
-        let first = Serial::first_of(block).0.max(1);
+        let first = own_serial(block).0 + 1;
         Self { now: (first, Serial::first_of(block + 1).0), blocks: Vec::new(), leasing: false }
     }
 
@@ -188,6 +192,12 @@ impl Inner {
 
     pub(crate) fn outside(&self) -> &Arc<dyn Outside> {
         self.outside.get().expect("set before the first actor and the first reference")
+    }
+
+    /// The process itself, as whoever sends what no actor sends: the first number of its first block.
+    pub(crate) fn me(&self) -> Direct {
+        let first = self.blocks.read().first().copied().unwrap_or_default();
+        self.place(own_serial(first))
     }
 
     /// The place of a serial of this system.

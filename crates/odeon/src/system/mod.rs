@@ -4,7 +4,7 @@ mod creation;
 mod inner;
 
 pub use creation::{Create, Creation};
-pub(crate) use inner::{Config, Inner};
+pub(crate) use inner::{Config, Inner, own_serial};
 
 use crate::{
     actor::Actor,

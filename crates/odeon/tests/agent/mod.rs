@@ -68,6 +68,8 @@ struct Name {
     type_name: Arc<str>,
     on_stop: OnStop,
     held: Vec<BytesMut>,
+    /// How many of them, at the front, had been at the last bearer.
+    returned: usize,
 }
 
 impl Agent {
@@ -161,11 +163,13 @@ impl Agent {
 
     /// Breaks the link to a process, as if the agent had ended.
     pub(crate) fn cut(&self, process: usize) {
-        let mut state = self.lock();
-        state.processes[process].outbox.close();
-        if let Some(reading) = state.processes[process].reading.take() {
-            reading.abort();
-        }
+        let reading = {
+            let mut state = self.lock();
+            state.processes[process].outbox.close();
+            state.processes[process].reading.take()
+        };
+        reading.unwrap().abort();
+        self.lost(process);
     }
 
     fn lost(&self, process: usize) {
@@ -216,24 +220,12 @@ impl State {
     fn route(&mut self, from: usize, frame: &Frame, bytes: BytesMut) {
         let header = frame.header;
         let message = matches!(header.kind, Kind::Tell | Kind::Ask);
-        if header.kind == Kind::Returned
-            && let Some((Reason::ActorStopped, _)) = frame.reason()
-            && let Some(name) = frame.from_or_to_name()
-            && self.names.get(&name).is_some_and(|name| name.stopping || name.at.is_some_and(|(at, _)| at == from))
-        {
-            let mut extensions: Vec<_> = frame.extensions().flatten().collect();
-            extensions.retain(|extension| !matches!(extension, Extension::Reason { .. }));
-            let again = Header {
-                kind: if header.correlation == 0 { Kind::Tell } else { Kind::Ask },
-                to: Direct::NONE,
-                from: header.to,
-                ..header
-            };
-            let again = Frame::new(again, &extensions, &frame.body());
-            if let Some(name) = self.names.get_mut(&name) {
-                name.held.push(again.bytes().as_ref().into());
-            }
-            return;
+        let may_go_again = matches!(frame.reason(), Some((Reason::ActorStopped | Reason::NoSuchActor, _)))
+            && header.kind == Kind::Returned
+            && header.bounced() < 8
+            && !header.has(flags::MAY_HAVE_RUN);
+        if let Some(name) = frame.to_name().filter(|_| may_go_again).map(str::to_owned) {
+            return self.again(from, &name, frame);
         }
         if message && let Some(name) = frame.to_name().map(str::to_owned) {
             if let Some(process) = self.owner(header.to).filter(|_| !header.to.is_none()) {
@@ -245,6 +237,31 @@ impl State {
             Some(process) => self.push(process, &bytes),
             None if message => self.give_back(frame, Reason::NoSuchActor),
             None => {}
+        }
+    }
+
+    /// A message that its bearer did not handle: waits before all that has not been there yet.
+    fn again(&mut self, from: usize, name: &str, back: &Frame) {
+        let mut extensions: Vec<_> = back.extensions().flatten().collect();
+        extensions.retain(|extension| !matches!(extension, Extension::Reason { .. }));
+        let header = Header {
+            kind: if back.header.correlation == 0 { Kind::Tell } else { Kind::Ask },
+            to: Direct::NONE,
+            from: back.header.to,
+            to_epoch: 0,
+            from_epoch: back.header.to_epoch,
+            flags: back.header.flags.saturating_add(flags::BOUNCED_LOW),
+            ..back.header
+        };
+        let again = Frame::new(header, &extensions, &back.body());
+        let bytes: BytesMut = again.bytes().as_ref().into();
+        let waits = |record: &Name| record.stopping || record.at.is_some_and(|(_, place)| place == back.header.from);
+        match self.names.get_mut(name) {
+            Some(record) if waits(record) => {
+                record.held.insert(record.returned, bytes);
+                record.returned += 1;
+            }
+            _ => self.route_name(from, name, bytes, header),
         }
     }
 
@@ -329,6 +346,7 @@ impl State {
                 type_name: spec.type_name.clone(),
                 on_stop: policy.on_stop,
                 held,
+                returned: 0,
             };
             self.names.insert(name.to_string(), record);
         }

@@ -4,11 +4,7 @@
 mod agent;
 
 use agent::{Agent, until};
-use odeon::{
-    AskError, Error, System,
-    client::Admin,
-    prelude::*,
-};
+use odeon::{AskError, Error, System, client::Admin, prelude::*};
 use odeon_protocol::{
     Address, Reason,
     control::{FromAgent, ToAgent},
@@ -49,10 +45,6 @@ struct Double {
 struct Fail;
 #[message(reply = u64)]
 struct Wait;
-#[message]
-struct Pass {
-    gate: String,
-}
 #[message(reply = String)]
 struct WhoAsks;
 
@@ -204,7 +196,7 @@ impl Pair {
     }
 
     async fn settled(&self) {
-        until("all is settled and forgotten", || self.one.flows() == 0 && self.two.flows() == 0).await;
+        until("all is settled and forgotten", || self.one.stats().flows == 0 && self.two.stats().flows == 0).await;
     }
 }
 
@@ -213,7 +205,10 @@ async fn tells_and_asks_cross_in_order_and_are_settled() {
     let pair = pair().await;
     let (recorder, teller) = (pair.recorder().await, pair.teller("order").await);
     const COUNT: u64 = 20_000;
-    assert_eq!(teller.ask(TellMany { to: recorder.clone(), from: 0, count: COUNT }).timeout(LONG).await.unwrap(), COUNT);
+    assert_eq!(
+        teller.ask(TellMany { to: recorder.clone(), from: 0, count: COUNT }).timeout(LONG).await.unwrap(),
+        COUNT
+    );
     assert_eq!(teller.ask(AskDouble { to: recorder.clone(), n: 21 }).await.unwrap(), 42);
     let seen = recorder.ask(Seen).await.unwrap();
     assert!(seen.into_iter().eq(0..COUNT));
@@ -272,8 +267,7 @@ async fn a_slow_actor_makes_its_sender_wait_and_nobody_else() {
     gate("slow").add_permits(COUNT as usize + 1);
     until("all is accepted", || accepted.load(Ordering::SeqCst) == COUNT).await;
     let seen = slow.ask(Seen).await.unwrap();
-    let of_teller: Vec<_> = seen.iter().copied().collect();
-    assert_eq!(of_teller.len() as u64, COUNT + 1);
+    assert_eq!(seen.len() as u64, COUNT + 1);
     pair.settled().await;
 }
 
@@ -282,7 +276,8 @@ async fn a_failed_tell_comes_back_and_a_failed_ask_says_why() {
     let pair = pair().await;
     let (recorder, teller) = (pair.recorder().await, pair.teller("failed").await);
     teller.tell(TellFail { to: recorder.clone() }).await.unwrap();
-    until("it came back", || BACK.lock().unwrap().get("failed").is_some_and(|back| back == &[(Reason::Failed, None)])).await;
+    until("it came back", || BACK.lock().unwrap().get("failed").is_some_and(|back| back == &[(Reason::Failed, None)]))
+        .await;
     let error = recorder.ask(Fail).await.unwrap_err();
     assert!(matches!(&error, AskError::Handler(text) if text.contains("on purpose")), "{error:?}");
     pair.settled().await;
@@ -295,7 +290,7 @@ async fn what_an_ended_actor_gets_comes_back() {
     assert_eq!(recorder.ask(Double { n: 1 }).await.unwrap(), 2);
     recorder.stop();
     let address = recorder.address();
-    until("it has ended", || pair.two.actors() == 0).await;
+    until("it has ended", || pair.two.stats().actors == 0).await;
     teller.ask(TellMany { to: pair.one.reference(address), from: 5, count: 2 }).await.unwrap();
     let want = [(Reason::NoSuchActor, Some(5)), (Reason::NoSuchActor, Some(6))];
     until("both came back", || BACK.lock().unwrap().get("ended").is_some_and(|back| back == &want)).await;
@@ -320,7 +315,7 @@ async fn messages_for_a_resting_actor_survive_its_stop() {
     teller.tell(TellGated { to: gated.clone(), count: 100 }).await.unwrap();
     gate("rest").add_permits(1000);
     until("all is accepted", || accepted.load(Ordering::SeqCst) == 200).await;
-    until("all is handled", || pair.one.flows() == 0 && pair.two.flows() == 0).await;
+    until("all is handled", || pair.one.stats().flows == 0 && pair.two.stats().flows == 0).await;
     let seen = gated.ask(Seen).await.unwrap();
     assert!(seen.into_iter().eq((0..100).chain(0..100)));
     assert!(pair.agent.was_told(|process, message| process == 1 && matches!(message, ToAgent::Stopping { .. })));
@@ -339,6 +334,7 @@ async fn killing_a_named_actor_gives_the_next_instance_what_it_had_not_begun() {
     gate("killed").add_permits(10);
     until("ten were handled", || gate("killed").available_permits() == 0).await;
     gated.kill();
+    until("it has ended", || pair.agent.was_told(|_, message| matches!(message, ToAgent::Ended { .. }))).await;
     gate("killed").add_permits(1000);
     let seen = gated.ask(Seen).timeout(LONG).await.unwrap();
     // The killed one had its state for itself, and one message in hand, which is lost with it.
@@ -362,8 +358,11 @@ async fn a_lost_worker_fails_asks_and_frees_its_senders() {
     pair.agent.cut(1);
     let error = ask.await.unwrap().unwrap_err();
     assert!(matches!(error, AskError::WorkerLost { may_have_run: true, .. }), "{error:?}");
-    until("the teller goes on", || pair.one.flows() == 0 || accepted.load(Ordering::SeqCst) > u64::from(FLOW_WINDOW)).await;
-    assert!(pair.one.unsettled() >= u64::from(FLOW_WINDOW));
+    until("the teller goes on", || {
+        pair.one.stats().flows == 0 || accepted.load(Ordering::SeqCst) > u64::from(FLOW_WINDOW)
+    })
+    .await;
+    assert!(pair.one.stats().unsettled >= u64::from(FLOW_WINDOW));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,6 +439,23 @@ async fn json_is_spoken_at_the_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restless_systems_do_the_same() {
+    let agent = Agent::new();
+    let worker = || odeon::worker![Recorder, Gated, Teller].restless(true);
+    let one = worker().attach(agent.socket()).await.unwrap();
+    let two = worker().attach(agent.socket()).await.unwrap();
+    agent.place_at(1);
+    let recorder = one.create::<Recorder>(()).global_name("restless").await.unwrap();
+    let teller = one.create::<Teller>("restless".to_owned()).await.unwrap();
+    teller.ask(TellMany { to: recorder.clone(), from: 0, count: 1000 }).timeout(LONG).await.unwrap();
+    assert!(recorder.ask(Seen).await.unwrap().into_iter().eq(0..1000));
+    let near = two.find_name::<Recorder>("restless").await.unwrap().unwrap();
+    assert_eq!(near.ask(Double { n: 3 }).await.unwrap(), 6);
+    assert!(recorder.ask(WhoAsks).await.unwrap().starts_with("odeon:a9.1."));
+    until("all is settled", || one.stats().flows == 0 && two.stats().flows == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_named_actor_here_is_reached_without_the_agent() {
     let pair = pair().await;
     pair.agent.place_at(0);
@@ -466,7 +482,7 @@ async fn creations_and_lookups_go_by_the_agent() {
     assert_eq!(made.ask(Double { n: 1 }).await.unwrap(), 2);
     let found = pair.one.find_name::<Recorder>("r1").await.unwrap().unwrap();
     assert_eq!(found.ask(Double { n: 2 }).await.unwrap(), 4);
-    assert_eq!((pair.one.actors(), pair.two.actors()), (0, 1));
+    assert_eq!((pair.one.stats().actors, pair.two.stats().actors), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
