@@ -3,6 +3,7 @@
 use super::{
     current::Current,
     envelope::{Entry, Envelope, MessageTable},
+    freeze::Freezer,
     reply::ReplyHandle,
     restarts::Restarts,
     scratch::{End, Parked, Scratch, Step},
@@ -152,6 +153,8 @@ pub(crate) struct Extra {
     pub(crate) policy: Option<Box<Policy>>,
     /// The troupe that it belongs to.
     pub(crate) troupe: Option<Direct>,
+    /// Who wants the actor as bytes.
+    pub(crate) freezer: Option<Freezer>,
     /// The parent, if it is in another process.
     pub(crate) remote_parent: Option<Direct>,
 }
@@ -370,7 +373,7 @@ impl<A: Actor> Cell<A> {
         let cell = unsafe { &*cell.cast::<Self>() };
         // SAFETY: C-1: nobody else refers to the actor and its context until the future has ended or is dropped.
         let (actor, ctx) = unsafe { (&mut *cell.actor.get(), &mut *cell.ctx.get()) };
-        let Slot::Live(actor) = actor else { return Step::Done(End::Failed("the actor is not live".to_owned())) };
+        let Slot::Live(actor) = actor else { return Step::Done(End::Failed(Box::new("the actor is not live".to_owned()))) };
         // SAFETY: as above; the handler's future is `Send` by its trait.
         unsafe { scratch.run(|| Handling { head: &cell.head, future: actor.handle(message, ctx) }, cx) }
     }
@@ -392,7 +395,7 @@ impl<A: Actor> Cell<A> {
         let run = || async move {
             match make(actor, ctx).await {
                 Ok(()) => End::Ok,
-                Err(error) => End::Failed(error.to_string()),
+                Err(error) => End::Failed(Box::new(error.to_string())),
             }
         };
         // SAFETY: the cell outlives the future, as it owns it; the hook's future is `Send` by its trait.
@@ -449,17 +452,18 @@ impl<A: Actor> AnyCell for Cell<A> {
         // SAFETY: as the caller says.
         let (actor, ctx) = unsafe { (&mut *self.actor.get(), &mut *self.ctx.get()) };
         let Slot::Args(args) = std::mem::replace(actor, Slot::Empty) else {
-            return Step::Done(End::NotStarted(Error::StartFailed("its arguments are gone".to_owned())));
+            let error = Error::StartFailed("its arguments are gone".to_owned());
+            return Step::Done(End::NotStarted(Box::new(error)));
         };
         let run = || async move {
             match A::start(args, ctx).await {
                 Ok(started) => *actor = Slot::Live(started),
-                Err(error) => return End::NotStarted(error),
+                Err(error) => return End::NotStarted(Box::new(error)),
             }
             let Slot::Live(started) = actor else { return End::Started };
             match started.started(ctx).await {
                 Ok(()) => End::Started,
-                Err(error) => End::NotStarted(error),
+                Err(error) => End::NotStarted(Box::new(error)),
             }
         };
         // SAFETY: the cell outlives the future, as it owns it; the hooks' futures are `Send` by their trait.
@@ -508,15 +512,21 @@ impl<R: Send + 'static, F: Future<Output = Outcome<R>>> Future for Handling<'_, 
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         future.poll(cx).map(|outcome| {
             // SAFETY: this is polled by the runner of the cell only; the reference ends with the expression.
-            let handle = std::mem::take(unsafe { &mut this.head.current().reply });
+            let reply = unsafe { &mut this.head.current().reply };
+            if reply.slot().is_none() {
+                return match outcome {
+                    Outcome::Failed(text) => End::Failed(Box::new(text)),
+                    Outcome::Reply(_) | Outcome::Forwarded | Outcome::Deferred => End::Ok,
+                };
+            }
+            let handle = std::mem::take(reply);
             match outcome {
                 Outcome::Reply(reply) => handle.answer(reply),
                 Outcome::Forwarded | Outcome::Deferred => {}
-                Outcome::Failed(text) if handle.slot().is_some() => {
+                Outcome::Failed(text) => {
                     this.head.system.counters.failed.fetch_add(1, Ordering::Relaxed);
                     handle.fail(Error::Handler(format!("{}: {text}", this.head.label())));
                 }
-                Outcome::Failed(text) => return End::Failed(text),
             }
             End::Ok
         })
@@ -538,10 +548,12 @@ pub(crate) fn push_or_wait(
     waiting: Option<(&mut Option<u64>, &Waker)>,
 ) -> Result<(), NotTaken> {
     let head = cell.head();
-    let entry = match entry {
-        Entry::Message(envelope) => Entry::Message(fit(head, envelope)?),
-        other => other,
-    };
+    let mut entry = entry;
+    if let Entry::Message(envelope) = &mut entry
+        && let Err(error) = fit(head, envelope)
+    {
+        return Err(NotTaken::Refused(Box::new((entry, error))));
+    }
     let mut inbox = head.inbox.lock();
     if inbox.closed {
         return Err(NotTaken::Closed(entry));
@@ -572,19 +584,14 @@ pub(crate) fn push_or_wait(
 const CROWDED: usize = 64;
 
 /// Binds an envelope to the type of this actor, and takes it through its wire form where that is asked for.
-fn fit(head: &Head, mut envelope: Envelope) -> Result<Envelope, NotTaken> {
+fn fit(head: &Head, envelope: &mut Envelope) -> Result<(), Error> {
     if envelope.table().actor != Some(head.kind.id) {
         let found = head.kind.find(envelope.table().type_id);
         if !found.is_some_and(|entry| envelope.readdress(entry.tell, entry.ask)) {
-            let error = super::types::unsupported(head, envelope.table().name);
-            return Err(NotTaken::Refused(Box::new((Entry::Message(envelope), error))));
+            return Err(super::types::unsupported(head, envelope.table().name));
         }
     }
-    if head.system.restless() {
-        return super::types::through_wire(head, envelope)
-            .map_err(|refused| NotTaken::Refused(Box::new((Entry::Message(refused.0), refused.1))));
-    }
-    Ok(envelope)
+    if head.system.restless() { super::types::through_wire(head, envelope) } else { Ok(()) }
 }
 
 /// Gives up waiting for room.

@@ -8,6 +8,7 @@
 
 use super::{
     cell::Cell,
+    current::Current,
     reply::{AnySlot, ReplyHandle},
     scratch::{Scratch, Step},
     wire,
@@ -203,18 +204,23 @@ impl Envelope {
         true
     }
 
-    /// Starts the handler and polls it once.
+    /// Starts the handler and polls it once; the origin becomes `current`'s.
     ///
     /// # Safety
     /// `cell` points to a live `Cell<A>` where `A` is the type whose id is `table().actor`, and the caller is the one
     /// runner that may touch its actor and context (C-1).
-    pub(crate) unsafe fn start(self, cell: *const (), scratch: &mut Scratch, cx: &mut Context<'_>) -> Step {
+    pub(crate) unsafe fn start(
+        self,
+        cell: *const (),
+        current: &mut Current,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Step {
         let mut envelope = ManuallyDrop::new(self);
-        // SAFETY: V-1: `start` takes the value; the origin was taken by the caller or is dropped here, once.
-        unsafe {
-            std::ptr::drop_in_place(&raw mut envelope.origin);
-            (envelope.table.start)(&raw mut envelope.payload, cell, scratch, cx)
-        }
+        // SAFETY: read once, as the envelope itself is forgotten.
+        current.origin = unsafe { std::ptr::read(&raw const envelope.origin) };
+        // SAFETY: V-1: `start` takes the value; the cell is as the caller says.
+        unsafe { (envelope.table.start)(&raw mut envelope.payload, cell, scratch, cx) }
     }
 }
 
@@ -299,7 +305,7 @@ impl<M: Message> Unaddressed<M> {
         start: |payload, _, _, _| {
             // SAFETY: V-1.
             drop(unsafe { take::<M>(payload) });
-            Step::Done(super::scratch::End::Failed(format!("{} reached no actor type", M::NAME)))
+            Step::Done(super::scratch::End::Failed(Box::new(format!("{} reached no actor type", M::NAME))))
         },
         // SAFETY: V-1.
         drop: |payload| drop(unsafe { take::<M>(payload) }),

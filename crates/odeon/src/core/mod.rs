@@ -29,6 +29,7 @@ pub(crate) mod cell;
 pub(crate) mod clock;
 pub(crate) mod current;
 pub(crate) mod envelope;
+pub(crate) mod freeze;
 pub(crate) mod gate;
 pub(crate) mod registry;
 pub(crate) mod replies;

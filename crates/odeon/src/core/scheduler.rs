@@ -19,7 +19,7 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use odeon_protocol::limits::{HANDLER_BLOCKS, SPARE_RUNNERS_MAX};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, UnsafeCell},
     ptr,
     sync::{
         Arc, OnceLock,
@@ -47,7 +47,7 @@ pub(crate) struct Seat {
     stealer: Stealer<Task>,
     /// Where the queue's own end waits while no thread sits here.
     queue: Mutex<Option<Worker<Task>>>,
-    next: Mutex<Option<Task>>,
+    next: NextSlot,
     /// Counts activations; stands still while one lasts.
     activations: AtomicU64,
     /// Counts messages; stands still while one handler is polled.
@@ -93,6 +93,8 @@ struct Runner {
     seat: usize,
     queue: Worker<Task>,
     turns: Cell<u32>,
+    /// The last cell used up its turn, so others have waited for a while.
+    turn_over: Cell<bool>,
     random: Cell<u64>,
 }
 
@@ -167,7 +169,7 @@ impl Scheduler {
         let Some(queue) = self.seats[seat].queue.lock().take() else { return };
         *self.seats[seat].thread.lock() = Some(std::thread::current());
         let random = Cell::new(0x9e37_79b9_7f4a_7c15 ^ (seat as u64 + 1));
-        let runner = Runner { scheduler: self.clone(), seat, queue, turns: Cell::new(0), random };
+        let runner = Runner { scheduler: self.clone(), seat, queue, turns: Cell::new(0), turn_over: Cell::new(false), random };
         RUNNER.set(&raw const runner);
         while !self.stopped.load(Ordering::Relaxed) {
             match runner.next() {
@@ -223,15 +225,53 @@ impl Scheduler {
     /// A mailbox fills up: its cell should not wait behind the sender's own runner.
     pub(crate) fn crowded(&self, cell: &Arc<dyn AnyCell>) {
         with_runner(self, |runner| {
-            let mut next = self.here(runner.seat).next.lock();
-            if next.as_ref().is_some_and(|task| ptr::addr_eq(Arc::as_ptr(task), Arc::as_ptr(cell)))
-                && let Some(task) = next.take()
-            {
-                drop(next);
+            let is_it = |task: &Task| ptr::addr_eq(Arc::as_ptr(task), Arc::as_ptr(cell));
+            if let Some(task) = self.here(runner.seat).next.take_if(is_it) {
                 runner.queue.push(task);
                 self.wake_one();
             }
         });
+    }
+}
+
+/// Room for one cell, behind a lock whose opening is a plain store: it is taken twice for every message of an ask, and
+/// held for a few instructions.
+///
+/// - **S-1.** `task` is touched only between `lock` and the store that opens it again.
+#[derive(Default)]
+struct NextSlot {
+    locked: AtomicBool,
+    task: UnsafeCell<Option<Task>>,
+}
+
+// SAFETY: S-1.
+unsafe impl Sync for NextSlot {}
+
+impl NextSlot {
+    fn with<T>(&self, change: impl FnOnce(&mut Option<Task>) -> T) -> T {
+        while self.locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // SAFETY: S-1; `change` is one of the four below, which do not panic.
+        let result = change(unsafe { &mut *self.task.get() });
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+
+    fn replace(&self, task: Task) -> Option<Task> {
+        self.with(|slot| slot.replace(task))
+    }
+
+    fn take(&self) -> Option<Task> {
+        self.with(Option::take)
+    }
+
+    fn take_if(&self, is_it: impl FnOnce(&Task) -> bool) -> Option<Task> {
+        self.with(|slot| if slot.as_ref().is_some_and(is_it) { slot.take() } else { None })
+    }
+
+    fn is_some(&self) -> bool {
+        self.with(|slot| slot.is_some())
     }
 }
 
@@ -241,7 +281,7 @@ impl Seat {
         Self {
             stealer: queue.stealer(),
             queue: Mutex::new(Some(queue)),
-            next: Mutex::new(None),
+            next: NextSlot::default(),
             activations: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             message: AtomicPtr::new(ptr::null_mut()),
@@ -342,7 +382,7 @@ impl Runner {
     /// Runs it after the cell that runs now. Alone it waits for that on a warm core; the monitor sees to it if that takes
     /// long. With company, another runner is woken.
     fn schedule_next(&self, task: Task) {
-        let displaced = self.scheduler.here(self.seat).next.lock().replace(task);
+        let displaced = self.scheduler.here(self.seat).next.replace(task);
         if let Some(displaced) = displaced {
             self.schedule_last(displaced);
         }
@@ -356,7 +396,7 @@ impl Runner {
     fn activate(&self, task: Task) {
         let here = self.scheduler.here(self.seat);
         here.activations.store(here.activations.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        run::run(task, Some(here));
+        self.turn_over.set(run::run(task, Some(here)));
         if here.hurry.load(Ordering::Relaxed) {
             here.hurry.store(false, Ordering::Relaxed);
         }
@@ -369,20 +409,21 @@ impl Runner {
     fn next(&self) -> Option<Task> {
         let scheduler = &*self.scheduler;
         let here = scheduler.here(self.seat);
-        if here.activations.load(Ordering::Relaxed) % INJECTOR_EVERY == 0
+        let due = here.activations.load(Ordering::Relaxed).is_multiple_of(INJECTOR_EVERY);
+        if (due || self.turn_over.replace(false))
             && let Some(task) = self.injected()
         {
             return Some(task);
         }
         if self.turns.get() < SLOT_TURNS || self.queue.is_empty() {
-            let next = here.next.lock().take();
+            let next = here.next.take();
             if next.is_some() {
                 self.turns.set(self.turns.get() + 1);
                 return next;
             }
         }
         self.turns.set(0);
-        self.queue.pop().or_else(|| self.injected()).or_else(|| self.stolen()).or_else(|| here.next.lock().take())
+        self.queue.pop().or_else(|| self.injected()).or_else(|| self.stolen()).or_else(|| here.next.take())
     }
 
     fn injected(&self) -> Option<Task> {
@@ -409,7 +450,7 @@ impl Runner {
             }
         }
         let stuck = |seat: &&Seat| seat.hurry.load(Ordering::Relaxed) || seat.blocked.load(Ordering::Relaxed);
-        others().map(|seat| &seats[seat]).filter(stuck).find_map(|seat| seat.next.lock().take())
+        others().map(|seat| &seats[seat]).filter(stuck).find_map(|seat| seat.next.take())
     }
 
     fn random(&self) -> u64 {
@@ -510,7 +551,7 @@ impl Scheduler {
             if seen.activations == activations {
                 // It has been at one actor since the last tick at least.
                 seat.hurry.store(true, Ordering::Relaxed);
-                waiting |= seat.next.lock().is_some() || !seat.stealer.is_empty();
+                waiting |= seat.next.is_some() || !seat.stealer.is_empty();
             }
             if seen.beats != beats || seen.activations != activations {
                 *seen = Seen { activations, beats, since: now };

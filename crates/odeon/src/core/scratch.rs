@@ -19,26 +19,26 @@ use std::{
     task::{Context, Poll},
 };
 
-/// How a step of an actor's work ended.
+/// How a step of an actor's work ended. Small enough for registers: nearly all are `Ok`.
 pub(crate) enum End {
     /// Well.
     Ok,
     /// The handler of a tell, or a hook, answered an error.
-    Failed(String),
+    Failed(Box<String>),
     /// `start` and `started` are through.
     Started,
     /// `start` or `started` failed.
-    NotStarted(Error),
+    NotStarted(Box<Error>),
 }
 
 /// What became of a future when it was polled.
 pub(crate) enum Step {
     /// It ended.
     Done(End),
-    /// It waits.
-    Parked(Parked),
+    /// It waits, and lies in [`Scratch::parked`].
+    Parked,
     /// It panicked, with this text, and is dropped.
-    Panicked(String),
+    Panicked(Box<String>),
 }
 
 type Work = dyn Future<Output = End>;
@@ -100,11 +100,13 @@ const fn is_small(layout: Layout) -> bool {
 /// A thread's place for the future that it runs.
 pub(crate) struct Scratch {
     place: NonNull<u8>,
+    /// The future that was polled last, if it waits.
+    pub(crate) parked: Option<Parked>,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { place: Buffer::take() }
+        Self { place: Buffer::take(), parked: None }
     }
 
     /// Makes a future in place and polls it once.
@@ -140,14 +142,15 @@ impl Scratch {
                 if small {
                     self.place = Buffer::take();
                 }
-                return Step::Parked(Parked::new(place));
+                self.parked = Some(Parked::new(place));
+                return Step::Parked;
             }
             Err(panic) => {
                 if made {
                     // SAFETY: written above, not dropped, not used again.
                     let _ = catch_unwind(AssertUnwindSafe(|| unsafe { place.drop_in_place() }));
                 }
-                Step::Panicked(panic_text(&*panic))
+                Step::Panicked(Box::new(panic_text(&*panic)))
             }
         };
         if !small {
@@ -177,14 +180,17 @@ impl Parked {
         Self(unsafe { std::mem::transmute::<NonNull<dyn Future<Output = End> + '_>, NonNull<Work>>(work) })
     }
 
-    /// Polls it again.
-    pub(crate) fn poll(mut self, cx: &mut Context<'_>) -> Step {
+    /// Polls it again; if it goes on waiting, it is put back to where it was taken from.
+    pub(crate) fn poll(mut self, back: &mut Option<Self>, cx: &mut Context<'_>) -> Step {
         // SAFETY: F-1; the future has not moved since it was made.
         let future = unsafe { Pin::new_unchecked(self.0.as_mut()) };
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Ready(end)) => Step::Done(end),
-            Ok(Poll::Pending) => Step::Parked(self),
-            Err(panic) => Step::Panicked(panic_text(&*panic)),
+            Ok(Poll::Pending) => {
+                *back = Some(self);
+                Step::Parked
+            }
+            Err(panic) => Step::Panicked(Box::new(panic_text(&*panic))),
         }
     }
 }
@@ -210,4 +216,5 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
+const _: () = assert!(size_of::<Step>() == 16, "it is returned in registers");
 const _: () = assert!(size_of::<Parked>() == 16 && align_of::<Parked>() == 8, "actors hold one each");

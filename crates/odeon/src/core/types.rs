@@ -201,30 +201,29 @@ fn remote<M: Message>(facts: AskFacts, to: (Direct, u64, Codec), system: Arc<Inn
 
 /// Writes a message and reads it back: what restless systems do with every one.
 ///
-/// A message that cannot make the way comes back as it was.
-pub(crate) fn through_wire(
-    head: &Head,
-    mut envelope: Envelope,
-) -> std::result::Result<Envelope, Box<(Envelope, Error)>> {
+/// A message that cannot make the way stays as it was.
+pub(crate) fn through_wire(head: &Head, envelope: &mut Envelope) -> Result<()> {
     let _here = current::enter_system(&head.system);
     let Some(entry) = head.kind.find(envelope.table().type_id) else {
-        let error = unsupported(head, envelope.table().name);
-        return Err(Box::new((envelope, error)));
+        return Err(unsupported(head, envelope.table().name));
     };
-    let bytes = match envelope.body(Codec::Postcard) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(Box::new((envelope, error))),
-    };
+    let bytes = envelope.body(Codec::Postcard)?;
     let handle = envelope.handle().map(std::mem::take);
     let origin = std::mem::take(&mut envelope.origin);
-    entry.read(Codec::Postcard, &bytes, origin, handle).map_err(|unread| {
-        let Unread { error, origin, handle } = *unread;
-        envelope.origin = origin;
-        if let (Some(place), Some(handle)) = (envelope.handle(), handle) {
-            *place = handle;
+    match entry.read(Codec::Postcard, &bytes, origin, handle) {
+        Ok(read) => {
+            *envelope = read;
+            Ok(())
         }
-        Box::new((envelope, error))
-    })
+        Err(unread) => {
+            let Unread { error, origin, handle } = *unread;
+            envelope.origin = origin;
+            if let (Some(place), Some(handle)) = (envelope.handle(), handle) {
+                *place = handle;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// The refusal of a message that an actor does not take.
