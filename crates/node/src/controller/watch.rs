@@ -128,6 +128,7 @@ impl Controller {
             Change::Over(over) => {
                 let why = match over {
                     Over::BootOver => "the convention has given this start of the agent up: it was silent for too long",
+                    Over::Failed => "a part of the agent has failed",
                     _ => "this host is no longer a member of its convention",
                 };
                 error!("{why}: the agent stops");

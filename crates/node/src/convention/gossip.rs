@@ -87,6 +87,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Tells the others that this agent goes.
+pub(crate) fn leave(shared: &Shared) {
+    let datagrams = {
+        let mut gossip = shared.seen.gossip.lock();
+        gossip.leave(now());
+        gossip.take_datagrams()
+    };
+    for (node, body) in datagrams {
+        if let Some(control) = shared.peers.connected_to(node) {
+            drop(control.datagram(Datagram::Swim(body).encode().into()));
+        }
+    }
+}
+
 fn send(shared: &Shared, node: NodeId, body: Vec<u8>) {
     match shared.peers.connected_to(node) {
         // Gossip is made for datagrams that are lost.

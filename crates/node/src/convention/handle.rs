@@ -230,6 +230,8 @@ pub enum Over {
     BootOver,
     /// It was evicted, or has left.
     NotMember,
+    /// A part of it that it cannot do without has failed: the log says which.
+    Failed,
 }
 
 impl Handle {

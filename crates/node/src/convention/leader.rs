@@ -3,7 +3,7 @@
 //! - **LD-1.** A renewal is answered only after a majority confirmed this leader in a round begun after it arrived.
 //! - **LD-2.** Nothing of an earlier leadership is used in a later one.
 
-use super::{handle::Shared, now, proposals, raft::Group, voters};
+use super::{error::CallError, handle::Shared, now, proposals, raft::Group, voters};
 use odeon_cluster::{
     directory::{Command, NameRecord},
     lease::{Arrived, Leases, TIMING},
@@ -25,15 +25,17 @@ use std::{
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 /// Between two looks at the leases.
 const TICK: Duration = Duration::from_millis(50);
 /// A name that was handed to a host is handed to another one after this.
 const ADOPT_AGAIN: Duration = Duration::from_secs(3);
+/// Hosts that refused names may be asked again after this.
+const FORGIVE: Duration = Duration::from_secs(5);
 /// For a host to take names in hand.
-const ADOPT: Duration = Duration::from_secs(2);
+const ADOPT: Duration = Duration::from_secs(10);
 /// Names in one request.
 const ADOPT_MAX: usize = 500;
 
@@ -168,16 +170,20 @@ async fn expire(shared: &Shared, group: &Group) {
 /// Hands unplaced names to hosts that fit, again and again until they are claimed.
 async fn place(shared: &Arc<Shared>, group: &Group) {
     let (mut handed, mut changes) = (BTreeMap::new(), shared.copies.changes());
-    let (mut recent, mut refused) = (Recent::default(), Refusals::new());
+    let (mut recent, mut refused, mut asked) = (Recent::default(), Refusals::new(), JoinSet::new());
+    let mut forgiven = Instant::now();
     loop {
         let unplaced: BTreeMap<Arc<str>, NameRecord> =
             group.machine.read().directory.unplaced().map(|record| (record.name.clone(), record.clone())).collect();
         handed.retain(|name, when: &mut Instant| when.elapsed() < ADOPT_AGAIN && unplaced.contains_key(name));
         refused.retain(|name, _| unplaced.contains_key(name));
+        if forgiven.elapsed() >= FORGIVE {
+            forgiven = Instant::now();
+            refused.clear();
+        }
         let wanted: Vec<NameRecord> =
             unplaced.into_values().filter(|record| !handed.contains_key(&record.name)).collect();
-        let waiting = !wanted.is_empty() || !handed.is_empty();
-        let mut asked = JoinSet::new();
+        let pause = if wanted.is_empty() && handed.is_empty() { TIMING.lease } else { TICK * 4 };
         for (node, adoptions) in choose(shared, &wanted, &mut recent, &refused) {
             tracing::info!(%node, names = adoptions.len(), "names go to a new host");
             handed.extend(adoptions.iter().map(|adoption| (adoption.name.clone(), Instant::now())));
@@ -185,18 +191,20 @@ async fn place(shared: &Arc<Shared>, group: &Group) {
                 asked.spawn(adopt(shared.clone(), node, some.to_vec()));
             }
         }
-        while let Some(back) = asked.join_next().await {
-            for (name, refuser) in back.unwrap_or_default() {
-                handed.remove(&name);
-                refused.entry(name).or_default().extend(refuser);
+        tokio::select! {
+            Some(back) = asked.join_next() => {
+                for (name, refuser) in back.unwrap_or_default() {
+                    handed.remove(&name);
+                    refused.entry(name).or_default().extend(refuser);
+                }
             }
+            _ = changes.changed() => sleep(TICK).await,
+            () = sleep(pause) => {}
         }
-        let pause = if waiting { TICK * 4 } else { TIMING.lease };
-        drop(timeout(pause, changes.changed()).await);
     }
 }
 
-/// Which hosts refused a name; they are not asked again.
+/// Which hosts refused a name; they are not asked again for a while.
 type Refusals = BTreeMap<Arc<str>, BTreeSet<NodeId>>;
 
 fn choose(
@@ -250,6 +258,8 @@ async fn adopt(shared: Arc<Shared>, node: NodeId, adoptions: Vec<Adoption>) -> V
             };
             refused.into_iter().map(said).collect()
         }
+        // It may be at it still.
+        Err(CallError::Unanswered { .. }) => Vec::new(),
         Ok(_) | Err(_) => names.into_iter().map(|name| (name, None)).collect(),
     }
 }

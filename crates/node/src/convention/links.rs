@@ -203,7 +203,10 @@ impl Links {
             if let Some(connection) = link.lanes.connection().filter(expired) {
                 connection.close(Code::Expired, "the certificate has run out");
             }
-            if !lives(*node, link.lanes.boot()) && link.lanes.connection().is_none() {
+            if !lives(*node, link.lanes.boot()) {
+                if let Some(connection) = link.lanes.connection() {
+                    connection.close(Code::Refused, "this boot of the agent is over");
+                }
                 back.push((*node, link.lanes.give_up()));
                 return false;
             }

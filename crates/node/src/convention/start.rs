@@ -165,14 +165,14 @@ fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
         Ok(runtime) => runtime,
         Err(error) => return drop(report.send(Err(other(&error)))),
     };
-    let stopped = runtime.block_on(async {
+    let guard = runtime.block_on(async {
         let config = start.config.clone();
         match build(start).await {
             Ok((shared, proposals)) => {
-                let stopped = shared.stopped.clone();
+                let guard = shared.stopped.clone().drop_guard();
                 drop(report.send(Ok(Handle { shared: shared.clone() })));
                 tasks::run(shared, config, proposals).await;
-                Some(stopped)
+                Some(guard)
             }
             Err(error) => {
                 drop(report.send(Err(error)));
@@ -182,9 +182,7 @@ fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
     });
     // What still holds the storage ends with the runtime's tasks.
     drop(runtime);
-    if let Some(stopped) = stopped {
-        stopped.cancel();
-    }
+    drop(guard);
 }
 
 async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {

@@ -57,8 +57,9 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiv
         };
         tended.peers.links.tend(lives).await;
     });
-    shared.stop.cancelled().await;
+    until_stopped(&shared, &mut tasks).await;
     links.abort();
+    gossip::leave(&shared);
     hand_over(&shared).await;
     shared.peers.links.drain(DRAIN).await;
     tasks.shutdown().await;
@@ -69,6 +70,30 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiv
     shared.data.close();
     shared.peers.forget_service();
     shared.peers.endpoint.close("the agent stops").await;
+}
+
+/// Returns when the agent is to stop. A task that fails before, or a log that cannot be written, is its end, too.
+async fn until_stopped(shared: &Shared, tasks: &mut JoinSet<()>) {
+    let log_fails = async {
+        let Some(group) = &shared.group else { return std::future::pending().await };
+        let mut metrics = group.raft.metrics();
+        drop(metrics.wait_for(|now| now.running_state.is_err()).await);
+    };
+    let task_fails = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                return tracing::error!(%error, "a task of the convention has failed");
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = shared.stop.cancelled() => return,
+        () = log_fails => tracing::error!("the directory's log has failed"),
+        () = task_fails => {}
+    }
+    shared.over.send_replace(Some(Over::Failed));
+    shared.stop.cancelled().await;
 }
 
 /// A leader that stops asks another voter to stand for election.
