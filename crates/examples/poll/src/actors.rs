@@ -23,17 +23,15 @@ pub struct Response {
 #[message(reply = Option<Tally>)]
 #[derive(Clone, Debug)]
 pub struct Analytics {
-    /// The poll.
-    pub question: String,
+    pub(crate) question: String,
 }
-/// Tells the cast that a question was used.
+/// Tells the cast which questions were used, and how often.
 #[message]
 #[derive(Debug)]
 pub struct Routed {
-    /// The poll.
-    pub question: ActorRef<Question>,
+    pub(crate) uses: HashMap<ActorRef<Question>, f64>,
 }
-/// Tells the cast that time has passed.
+/// Says that time has passed.
 #[message]
 #[derive(Debug)]
 pub struct Heartbeat;
@@ -67,19 +65,26 @@ impl Question {
 
 /// Takes responses and queries from the front, and finds the question that they are for.
 #[derive(Debug, Default)]
-pub struct Translator;
+pub struct Translator {
+    uses: HashMap<ActorRef<Question>, f64>,
+}
 #[actor("poll.translator", troupe(max = 16, idle = 2))]
 impl Translator {
     fn route(&mut self, response: Response, ctx: &mut Context<Self>) -> Forwarded {
         let question = ctx.named::<Question>(&response.question); // no await, no error; started by its first message
-        let _ = ctx.named::<Cast>("cast").try_tell(Routed { question: question.clone() }); // only a hint
+        if self.uses.is_empty() {
+            ctx.after(settings::heartbeat() / 50, Heartbeat);
+        }
+        *self.uses.entry(question.clone()).or_default() += 1.0;
         ctx.forward(&question, response)
     }
+    fn report(&mut self, _: Heartbeat, ctx: &mut Context<Self>) {
+        let _ = ctx.named::<Cast>("cast").try_tell(Routed { uses: std::mem::take(&mut self.uses) }); // only a hint
+    }
     async fn analytics(&mut self, wanted: Analytics, ctx: &mut Context<Self>) -> odeon::Result<Forwarded> {
-        // Looks up, creates nothing. What no actor counts now, the archive may know.
         Ok(match ctx.find::<Question>(&wanted.question).await? {
             Some(question) => ctx.forward(&question, wanted),
-            None => ctx.forward(&ctx.named::<Archive>("archive"), wanted),
+            None => ctx.forward(&ctx.named::<Archive>("archive"), wanted), // nobody counts it now, if anybody ever did
         })
     }
 }
@@ -95,13 +100,11 @@ impl Cast {
         ctx.every(settings::heartbeat(), Heartbeat);
     }
     fn routed(&mut self, routed: Routed) {
-        *self.heat.entry(routed.question).or_default() += 1.0;
+        routed.uses.into_iter().for_each(|(question, uses)| *self.heat.entry(question).or_default() += uses);
     }
     fn heartbeat(&mut self, _: Heartbeat) {
         let keep = settings::keep();
         self.heat.values_mut().for_each(|heat| *heat *= keep);
-        for (question, _) in self.heat.extract_if(|_, heat| *heat < 0.1) {
-            question.stop(); // after what is queued
-        }
+        self.heat.extract_if(|_, heat| *heat < 0.1).for_each(|(question, _)| question.stop()); // after what is queued
     }
 }
