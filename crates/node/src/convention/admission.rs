@@ -3,7 +3,7 @@
 //! Any agent takes a joiner's request; the leader alone checks the proof, has the member logged and signs its key.
 
 use super::{
-    handle::Shared,
+    shared::Shared,
     tokens::unix_now,
     wire::{Reply, Request},
 };

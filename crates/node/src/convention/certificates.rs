@@ -3,8 +3,8 @@
 
 use super::{
     admission::authority,
-    handle::Shared,
     joining,
+    shared::Shared,
     wire::{Reply, Request},
 };
 use odeon_transport::tls::Certificate;

@@ -3,7 +3,7 @@
 //! Each second a digest goes to a random peer, whose answer is what this agent lacks; a change of the own facts is
 //! announced to everybody at once, and whoever is behind asks.
 
-use super::handle::Shared;
+use super::shared::Shared;
 use odeon_cluster::{
     anti_entropy::{Delta, Digest, Facts as Sheets, Hint},
     gossip::Datagram,

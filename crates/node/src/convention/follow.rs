@@ -5,7 +5,7 @@
 //! - **F-2.** A stream that is silent for [`SILENT_MAX`] is given up for another voter's.
 
 use super::{
-    handle::Shared,
+    shared::Shared,
     store::SharedMachine,
     wire::{Request, Step},
 };

@@ -1,6 +1,6 @@
 //! Drives the failure detector: its datagrams travel on the control connections, its timers run here.
 
-use super::{facts, handle::Shared, now};
+use super::{facts, now, shared::Shared};
 use odeon_cluster::{
     gossip::{Datagram, Gossip},
     host::Liveness,

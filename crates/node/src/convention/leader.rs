@@ -3,7 +3,7 @@
 //! - **LD-1.** A renewal is answered only after a majority confirmed this leader in a round begun after it arrived.
 //! - **LD-2.** Nothing of an earlier leadership is used in a later one.
 
-use super::{error::CallError, handle::Shared, now, proposals, raft::Group, voters};
+use super::{error::CallError, now, proposals, raft::Group, shared::Shared, voters};
 use odeon_cluster::{
     directory::{Command, NameRecord},
     lease::{Arrived, Leases, TIMING},

@@ -4,8 +4,9 @@
 //! answers mean is decided in [`odeon_cluster::lease`].
 
 use super::{
-    handle::{Over, Shared},
+    handle::Over,
     now,
+    shared::Shared,
     wire::{Reply, Request},
 };
 use odeon_cluster::lease::{Answered, Holder, TIMING};

@@ -30,6 +30,7 @@ mod raft;
 mod seek;
 mod server;
 mod service;
+mod shared;
 mod start;
 mod status;
 mod store;

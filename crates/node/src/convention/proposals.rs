@@ -7,8 +7,8 @@
 
 use super::{
     error::ProposeError,
-    handle::Shared,
     raft::Group,
+    shared::Shared,
     store::{Answers, Batch},
     wire::{Reply, Request},
 };

@@ -1,7 +1,7 @@
 //! Finding the leader: asked of everybody who might know, whenever it is not known or does not answer.
 
 use super::{
-    handle::Shared,
+    shared::Shared,
     wire::{Reply, Request},
 };
 use odeon_protocol::NodeId;

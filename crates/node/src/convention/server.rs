@@ -3,10 +3,11 @@
 use super::{
     admission::{self, authority, seen_address},
     follow, gossip,
-    handle::{Over, Shared},
+    handle::Over,
     peers::Home,
     proposals,
     service::Answering,
+    shared::Shared,
     wire::{Reply, Request},
 };
 use odeon_cluster::{

@@ -7,7 +7,7 @@ use super::{
     door::Entrance,
     error::StartError,
     gossip::Seen,
-    handle::{Handle, Shared},
+    handle::Handle,
     joining,
     leader::Leading,
     lease::Lease,
@@ -15,6 +15,7 @@ use super::{
     proposals::{Proposal, Proposals},
     raft,
     server::Server,
+    shared::Shared,
     tasks,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! What is known of the hosts, for placement and for people.
 
-use super::handle::Shared;
+use super::shared::Shared;
 use odeon_cluster::{
     directory::{Member, Standing},
     host::{HostView, Liveness, Load},

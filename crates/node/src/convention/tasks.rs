@@ -2,10 +2,12 @@
 
 use super::{
     ProposeError, certificates, facts, follow, gossip,
-    handle::{Over, Shared},
+    handle::Over,
     leader, lease,
     proposals::{self, Proposal},
-    seek, token_out,
+    seek,
+    shared::Shared,
+    token_out,
     wire::Request,
 };
 use crate::{

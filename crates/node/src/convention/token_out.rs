@@ -1,6 +1,6 @@
 //! Keeps a valid join token in a file: 0600, written and renamed, replaced at half its life.
 
-use super::{handle::Shared, tokens};
+use super::{shared::Shared, tokens};
 use crate::identity::replace;
 use odeon_cluster::directory::Role;
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -1,6 +1,6 @@
 //! Join tokens: minted by the agent that was asked for one; the directory gets only what follows from the secret.
 
-use super::{error::ProposeError, handle::Shared};
+use super::{error::ProposeError, shared::Shared};
 use odeon_cluster::directory::{Command, Denied, Role, Secret, Token};
 use odeon_transport::{
     join::JoinToken,

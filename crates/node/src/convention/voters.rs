@@ -4,7 +4,7 @@
 //! - **V-2.** A voter that is silent keeps its vote until another host can take its place: it may come back with the
 //!   newest log. Only one that left or was evicted loses its vote at once.
 
-use super::{handle::Shared, raft::Group};
+use super::{raft::Group, shared::Shared};
 use odeon_cluster::directory::{Directory, Role, Standing};
 use odeon_protocol::NodeId;
 use openraft::EmptyNode;

@@ -50,3 +50,6 @@ pub(crate) type Vote = openraft::Vote<u64>;
 pub(crate) type Membership = openraft::StoredMembership<u64, openraft::EmptyNode>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, openraft::EmptyNode>;
 pub(crate) type StorageError = openraft::StorageError<u64>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! What the convention's tasks and its handles have in common.
+
+use super::{
+    confirm::Confirmations, copies::Copies, follow, gossip::Seen, handle::Over, leader::Leading, lease::Lease,
+    peers::Peers, proposals::Proposals, raft::Group, wire::Leadership,
+};
+use crate::identity::DataDir;
+use odeon_cluster::directory::Role;
+use odeon_protocol::{Boot, ConventionId, NodeId};
+use odeon_transport::tls::Identity;
+use openraft::{EmptyNode, RaftMetrics};
+use parking_lot::Mutex;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) me: NodeId,
+    pub(crate) boot: Boot,
+    pub(crate) convention: ConventionId,
+    pub(crate) data: DataDir,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) copies: Arc<Copies>,
+    /// This agent's part in the Raft group, if it joined with a voter's token.
+    pub(crate) group: Option<Group>,
+    pub(crate) confirmations: Option<Confirmations>,
+    pub(crate) leader_hint: AtomicU64,
+    /// Who leads and votes, as other agents say.
+    pub(crate) heard: Mutex<(Option<Instant>, Leadership)>,
+    /// When the log was last fed by a leader.
+    pub(crate) fed: Mutex<Option<Instant>>,
+    /// What is told to others as the address to dial.
+    pub(crate) advertise: Option<String>,
+    pub(crate) witness: bool,
+    pub(crate) proposals: Proposals,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) seen: Seen,
+    pub(crate) leading: Leading,
+    pub(crate) lease: watch::Sender<Lease>,
+    pub(crate) over: watch::Sender<Option<Over>>,
+    pub(crate) ready: watch::Sender<bool>,
+    /// The leader is to be looked for.
+    pub(crate) seek: Notify,
+    /// The named actors of a lost lease are at rest.
+    pub(crate) rested: Notify,
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when every task of the convention has ended.
+    pub(crate) stopped: CancellationToken,
+    pub(crate) requests: AtomicU64,
+}
+
+impl Shared {
+    /// Who leads, as far as this agent knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let by_log = if self.heard_lately() { None } else { self.log_says().leader };
+        let hint = Some(self.leader_hint.load(Ordering::Relaxed)).filter(|hint| *hint != 0);
+        by_log.or(hint.map(NodeId))
+    }
+
+    /// Whether what others say of the leader counts more than the own log: it is not fed, they spoke just now.
+    fn heard_lately(&self) -> bool {
+        !self.is_fed() && self.heard.lock().0.is_some_and(|when| when.elapsed() < follow::SILENT_MAX)
+    }
+
+    /// What the own log says; nothing on an agent without one.
+    fn log_says(&self) -> Leadership {
+        let Some(group) = &self.group else { return Leadership::default() };
+        let metrics = group.raft.metrics();
+        let now = metrics.borrow();
+        let voters = now.membership_config.voter_ids().map(NodeId).collect();
+        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters }
+    }
+
+    /// Another agent said who leads; nothing if it did not know, or the leader known did not answer.
+    pub(crate) fn hint_leader(&self, leader: Option<NodeId>) {
+        self.leader_hint.store(leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
+        if leader.is_none() {
+            self.seek.notify_one();
+        }
+    }
+
+    /// Another agent said who leads and votes; the newer term is believed.
+    pub(crate) fn hear_leadership(&self, says: &Leadership) {
+        let mut heard = self.heard.lock();
+        let (when, known) = &mut *heard;
+        if says.term > known.term || (says.term == known.term && says.leader.is_some()) {
+            (*when, *known) = (Some(Instant::now()), says.clone());
+            if says.leader.is_some() {
+                self.hint_leader(says.leader);
+            }
+        }
+    }
+
+    /// What this agent can say of it.
+    pub(crate) fn leadership(&self) -> Leadership {
+        let log = self.log_says();
+        if log.voters.is_empty() || self.heard_lately() { self.heard.lock().1.clone() } else { log }
+    }
+
+    /// Returns when who leads has changed; for ever on an agent without a log.
+    pub(crate) async fn leader_changes(&self) {
+        let Some(group) = &self.group else { return std::future::pending().await };
+        let mut metrics = group.raft.metrics();
+        let of = |now: &RaftMetrics<u64, EmptyNode>| (now.current_term, now.current_leader);
+        let before = of(&metrics.borrow());
+        if metrics.wait_for(|now| of(now) != before).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether a majority has confirmed just now that this agent leads; else who might.
+    pub(crate) async fn confirm(&self) -> Result<(), Option<NodeId>> {
+        match &self.confirmations {
+            Some(confirmations) => confirmations.confirm().await,
+            None => Err(self.leader()),
+        }
+    }
+
+    /// Whether the Raft log feeds this agent: it leads, or a leader appended lately.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.leads() || self.fed.lock().is_some_and(|when| when.elapsed() < follow::SILENT_MAX)
+    }
+
+    /// Whom to follow or to ask, the best first.
+    pub(crate) fn sources(&self) -> Vec<NodeId> {
+        let (leader, voters) = (self.leader(), self.voters());
+        let mut known: BTreeSet<NodeId> = voters.clone();
+        self.copies.read(|directory| {
+            let hosts = directory.hosts().filter(|host| host.role == Role::Voter && !host.dead);
+            known.extend(hosts.map(|host| host.node));
+        });
+        known.extend(self.data.belonging().into_iter().flat_map(|belonging| belonging.peers).map(|peer| peer.node));
+        known.remove(&self.me);
+        let mut sources: Vec<NodeId> = known.into_iter().collect();
+        sources.sort_by_key(|node| {
+            let connected = self.peers.connected_to(*node).is_some();
+            (Some(*node) != leader, !voters.contains(node), !connected)
+        });
+        sources
+    }
+
+    /// Who votes, as far as this agent knows.
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+        self.leadership().voters.into_iter().collect()
+    }
+
+    /// Whether the others say that this agent, which the log does not feed any more, has no vote.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.heard_lately() && !self.heard.lock().1.voters.contains(&self.me)
+    }
+
+    /// The address that this agent tells others; unspecified where only they can see it.
+    pub(crate) fn says_address(&self) -> String {
+        let listens = self.peers.listens_on();
+        match &self.advertise {
+            Some(address) => address.clone(),
+            None if listens.ip().is_unspecified() && self.leads() => {
+                SocketAddr::new(own_ip(listens), listens.port()).to_string()
+            }
+            None => listens.to_string(),
+        }
+    }
+
+    /// Whether this agent leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.raft.metrics().borrow().state == openraft::ServerState::Leader)
+    }
+}
+
+/// The address by which this host reaches others, as its routes say. Nothing is sent.
+fn own_ip(listens: SocketAddr) -> IpAddr {
+    let (any, far): (IpAddr, IpAddr) = match listens {
+        // Addresses for documentation: no host has them, the default route leads there.
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    let route = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((far, 9))?;
+        socket.local_addr()
+    };
+    route().map_or_else(|_: std::io::Error| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
