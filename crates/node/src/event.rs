@@ -30,10 +30,15 @@ pub(crate) enum Event {
     /// A process's link has ended; everything it said was taken.
     Closed { process: WorkerId, why: Option<String> },
     /// A process's blocks of serials are gone with it.
-    Lost { blocks: Vec<u64> },
+    Lost { process: WorkerId, blocks: Vec<u64> },
 
     /// A process asks to be admitted.
-    Hello { process: WorkerId, greeting: Greeting, hello: Box<Hello>, reply: oneshot::Sender<Result<Admission, String>> },
+    Hello {
+        process: WorkerId,
+        greeting: Greeting,
+        hello: Box<Hello>,
+        reply: oneshot::Sender<Result<Admission, String>>,
+    },
     /// Its link is the router's: it may be sent to.
     Admitted { process: WorkerId },
     /// A unit started a process.

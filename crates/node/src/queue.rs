@@ -36,9 +36,4 @@ impl<T> Queue<T> {
             self.wake.notified().await;
         }
     }
-
-    /// How many wait.
-    pub(crate) fn len(&self) -> usize {
-        self.items.lock().len()
-    }
 }

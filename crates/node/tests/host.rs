@@ -163,8 +163,10 @@ async fn a_lost_worker_s_names_start_again_under_a_new_epoch() {
     worker.got(0).await;
     let other = Process::worker(&agent, &[("t.named", Policy::default())]).await;
     worker.die();
+    client.send(&client.named(Kind::Ask, "n", false, 3));
     assert_eq!(client.reason(1).await, (Reason::WorkerLost, true));
     let again = other.start(0).await;
+    assert_eq!(client.back(3).await.header.kind, Kind::Reply, "what nobody saw goes to the next instance");
     let Address::Named { epoch, .. } = first.address else { panic!("{first:?}") };
     assert!(again.epoch > epoch, "{} after {epoch}", again.epoch);
     client.send(&client.named(Kind::Ask, "n", false, 2));

@@ -55,7 +55,7 @@ impl Controller {
 
 /// Lists.
 impl Controller {
-    fn status(&mut self, reply: AdminReply) {
+    fn status(&self, reply: AdminReply) {
         let status = self.parts.convention.status();
         let actors: u64 = self.parts.convention.hosts().iter().map(|host| host.load.actors).sum();
         reply(Ok(json!({

@@ -3,7 +3,7 @@
 use super::{CALL_WAIT, Controller, Placement, Record, Reply, refusal};
 use crate::workers::Order;
 use odeon_cluster::{
-    HostView, Requirement,
+    HostView, Liveness, Requirement,
     placement::{self, NoHost, Wanted},
 };
 use odeon_protocol::{
@@ -17,6 +17,26 @@ use std::{collections::BTreeSet, time::Duration};
 
 /// How many hosts are tried for one actor.
 const HOSTS_TRIED: usize = 4;
+
+/// Facts of hosts spread within about a second; they are looked at so often, with these pauses.
+const FACTS_TRIES: u32 = 12;
+const FACTS_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a host is sought for.
+pub(super) struct Wish {
+    pub(super) spec: Spec,
+    /// Hosts that refused it.
+    pub(super) not: BTreeSet<NodeId>,
+    /// For members of troupes, which prefer it.
+    pub(super) own: Option<NodeId>,
+    pub(super) tries: u32,
+}
+
+/// What goes on when there is a host for an actor, or none.
+type WithHost = Box<dyn FnOnce(&mut Controller, Result<(NodeId, Wish), Refusal>) + Send>;
+
+/// Chooses another host.
+type Again = fn(&mut Controller, Spec, BTreeSet<NodeId>, Reply);
 
 /// What goes on when there is a worker for an actor, or none.
 type WithWorker = Box<dyn FnOnce(&mut Controller, Result<WorkerId, Refusal>) + Send>;
@@ -67,25 +87,19 @@ impl Controller {
 
     /// Places an actor without a name on the best host; `not` are hosts that refused it.
     fn place_unnamed(&mut self, spec: Spec, not: BTreeSet<NodeId>, reply: Reply) {
-        let host = match self.choose(&spec, &not, None) {
-            Ok(host) => host,
-            Err(why) => return reply(Err(why)),
-        };
-        if host == self.me() {
-            return self.place_here(spec, None, reply);
-        }
-        self.place_on(host, spec, not, reply, Self::place_unnamed);
+        let wish = Wish { spec, not, own: None, tries: 0 };
+        self.choose_host(
+            wish,
+            Box::new(move |controller, chosen| match chosen {
+                Ok((host, wish)) if host == controller.me() => controller.place_here(wish.spec, None, reply),
+                Ok((host, wish)) => controller.place_on(host, (wish.spec, wish.not), reply, Self::place_unnamed),
+                Err(why) => reply(Err(why)),
+            }),
+        );
     }
 
     /// Has another host place an actor; where it refuses, `again` chooses anew.
-    pub(super) fn place_on(
-        &self,
-        host: NodeId,
-        spec: Spec,
-        not: BTreeSet<NodeId>,
-        reply: Reply,
-        again: fn(&mut Self, Spec, BTreeSet<NodeId>, Reply),
-    ) {
+    pub(super) fn place_on(&self, host: NodeId, (spec, not): (Spec, BTreeSet<NodeId>), reply: Reply, again: Again) {
         let (convention, within) = (self.parts.convention.clone(), wait_of(&spec));
         let request = PeerRequest::Place(Box::new(spec.clone()));
         self.begin(
@@ -105,13 +119,26 @@ impl Controller {
         );
     }
 
-    /// The host for an actor; `own` for members of troupes, which prefer it.
-    pub(super) fn choose(
-        &mut self,
-        spec: &Spec,
-        not: &BTreeSet<NodeId>,
-        own: Option<NodeId>,
-    ) -> Result<NodeId, Refusal> {
+    /// Goes on with the host for an actor. What hosts can do takes a moment to spread: where none fits, that moment is
+    /// waited for.
+    pub(super) fn choose_host(&mut self, wanted: Wish, then: WithHost) {
+        match self.choose(&wanted) {
+            Err(why) if wanted.tries < FACTS_TRIES && may_try_another(&why) && self.hosts_up() > 1 => {
+                let wanted = Wish { tries: wanted.tries + 1, ..wanted };
+                self.later(FACTS_PAUSE, move |controller| controller.choose_host(wanted, then));
+            }
+            chosen => then(self, chosen.map(|host| (host, wanted))),
+        }
+    }
+
+    fn hosts_up(&self) -> usize {
+        let hosts = self.parts.convention.hosts();
+        hosts.iter().filter(|host| host.liveness != Liveness::Down).count()
+    }
+
+    fn choose(&mut self, wish: &Wish) -> Result<NodeId, Refusal> {
+        let Wish { spec, not, own, .. } = wish;
+        let own = *own;
         let hosts = self.hosts();
         let requires = self.requires_of(spec)?;
         let near = spec.near.map(|near| near.node);

@@ -36,7 +36,7 @@ impl Controller {
         self.parts.metrics.records.set(self.records.len() as u64);
         let place = self.place(serial);
         match record.name.clone() {
-            Some(name) => self.named_ended(&name, serial, record, cause, not_found),
+            Some(name) => self.named_ended(&name, (serial, record), cause, not_found),
             None if may_go_on(&cause) && allows(record.policy.restart, &mut record.restarts) && !self.stopping => {
                 self.start(serial, Record { stopping: false, ..record });
             }
@@ -50,7 +50,7 @@ impl Controller {
         }
     }
 
-    fn named_ended(&mut self, name: &Arc<str>, serial: Serial, record: Record, cause: ExitCause, not_found: bool) {
+    fn named_ended(&mut self, name: &Arc<str>, (serial, record): (Serial, Record), cause: ExitCause, not_found: bool) {
         self.release_dedicated(record.worker);
         self.parts.router.stopped(serial);
         if let ExitCause::NeverStarted(text) = &cause {
@@ -61,13 +61,20 @@ impl Controller {
         if may_go_on(&cause) && !self.stopping && self.may_restart(name, record.policy.restart) {
             return self.name_again(name, &record, false);
         }
-        let dormant = record.policy.on_stop == OnStop::Dormant || matches!(cause, ExitCause::Drained);
-        self.name_stopped(name, record.epoch, dormant);
+        if self.is_stopped_by_agent(record.worker) {
+            // Its process stops, not the actor: it goes on elsewhere, or here in the next process.
+            return self.name_again(name, &record, false);
+        }
+        self.name_stopped(name, record.epoch, record.policy.on_stop == OnStop::Dormant);
         self.child_exited(record.parent, record.address(self.place(serial)), cause);
     }
 
-    /// A worker is gone with everything that ran in it; `asked` if it was to stop.
-    pub(super) fn actors_lost(&mut self, process: WorkerId, cause: &ExitCause, asked: bool) {
+    fn is_stopped_by_agent(&self, worker: WorkerId) -> bool {
+        self.stopping || self.workers.get(&worker).is_some_and(|worker| worker.stopping && !worker.dedicated)
+    }
+
+    /// A worker is gone with everything that ran in it.
+    pub(super) fn actors_lost(&mut self, process: WorkerId, cause: &ExitCause) {
         let mut lost: Vec<_> = self.records.extract_if(|_, record| record.worker == process).collect();
         lost.sort_by_key(|(serial, _)| *serial);
         self.parts.metrics.records.set(self.records.len() as u64);
@@ -80,7 +87,7 @@ impl Controller {
                 self.child_exited(record.parent, record.address(place), cause.clone());
             }
             match (&record.name, record.troupe) {
-                (Some(name), _) if record.stopping || (asked && self.stopping) => {
+                (Some(name), _) if record.stopping && !self.stopping => {
                     self.name_stopped(&name.clone(), record.epoch, record.policy.on_stop == OnStop::Dormant);
                 }
                 (Some(name), _) => self.name_again(&name.clone(), &record, true),

@@ -108,6 +108,8 @@ pub(crate) struct Controller {
     recent: Recent,
     watched: watch::Watched,
     stopping: bool,
+    /// Names are handed over until then, at most, once the agent stops.
+    rest_until: time::Instant,
     /// The host is to leave the convention once everything has stopped.
     leaving: bool,
 }
@@ -168,6 +170,7 @@ impl Controller {
             recent: Recent::default(),
             watched,
             stopping: false,
+            rest_until: time::Instant::now(),
             leaving: false,
         };
         let block = controller.new_block();
@@ -219,7 +222,7 @@ impl Controller {
             Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
             Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
             Event::Closed { process, why } => self.on_closed(process, why.as_deref()),
-            Event::Lost { blocks } => self.on_blocks_lost(blocks),
+            Event::Lost { process, blocks } => self.on_blocks_lost(process, blocks),
             Event::Hello { process, greeting, hello, reply } => {
                 // A process that went away meanwhile needs no answer.
                 let _ = reply.send(self.on_hello(process, greeting, *hello));

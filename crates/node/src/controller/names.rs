@@ -10,7 +10,11 @@
 //!   AwaitingWorker ┘   └──── Releasing ◀─── Stopping
 //! ```
 
-use super::{CALL_WAIT, Controller, Placement, Record, Reply, create::wait_of, refusal};
+use super::{
+    CALL_WAIT, Controller, Placement, Record, Reply,
+    create::{Wish, wait_of},
+    refusal,
+};
 use crate::{
     convention::ProposeError,
     router::{Known, Why},
@@ -34,6 +38,8 @@ use tracing::{info, warn};
 const TRIES: u32 = 10;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at a name that cannot be claimed again for want of a quorum.
+const REVIVE_PAUSE: Duration = Duration::from_secs(1);
 /// A start that lost its worker so often is taken to be the reason.
 const LOST_STARTS: u32 = 3;
 
@@ -52,7 +58,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn is_at_rest(&self) -> bool {
-        self.releasing == 0 && self.held.is_empty()
+        self.releasing == 0 && self.held.is_empty() && self.work.is_empty()
     }
 
     /// The name is no longer this host's.
@@ -75,6 +81,8 @@ struct Work {
     not: BTreeSet<NodeId>,
     tries: u32,
     lost_starts: u32,
+    /// The grant is this host's and its actor is gone: it is started again whether or not anybody waits.
+    revives: bool,
     since: Instant,
 }
 
@@ -92,7 +100,7 @@ enum Step {
 
 /// Who wants a name.
 enum Waiter {
-    Create { type_name: Arc<str>, reply: Reply },
+    Create { type_name: Arc<str>, until: Instant, reply: Reply },
     Frames { was_start: bool },
 }
 
@@ -107,13 +115,15 @@ struct Want {
 /// Wanting a name.
 impl Controller {
     pub(super) fn create_named(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter = Waiter::Create { type_name: spec.type_name.clone(), reply };
+        let waiter =
+            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
         self.want(name, Want { spec: Some(spec), starts: true, stale: false, here: false }, waiter);
     }
 
     /// Another agent chose this host for a name.
     pub(super) fn place_named_here(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter = Waiter::Create { type_name: spec.type_name.clone(), reply };
+        let waiter =
+            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
         self.want(name, Want { spec: Some(spec), starts: true, stale: true, here: true }, waiter);
     }
 
@@ -123,9 +133,15 @@ impl Controller {
     }
 
     fn want(&mut self, name: &Arc<str>, want: Want, waiter: Waiter) {
+        tracing::debug!(name = &**name, stale = want.stale, here = want.here, work = ?self.names.work.get(name).map(|w| &w.step), "wanted");
         if let Some(serial) = self.names.held.get(name).copied()
             && !self.names.work.contains_key(name)
         {
+            if self.is_going(serial) {
+                // Its process is gone, or it has begun to stop: what becomes of the name is about to be known.
+                self.step_or_new(name, Step::Stopping);
+                return self.want(name, want, waiter);
+            }
             let outcome = self.placement_of(serial, false);
             return self.answer(name, waiter, &outcome);
         }
@@ -145,10 +161,17 @@ impl Controller {
             not: BTreeSet::new(),
             tries: 0,
             lost_starts: 0,
+            revives: false,
             since: Instant::now(),
         };
         self.names.work.insert(name.clone(), work);
         self.look(name, want.stale);
+    }
+
+    fn is_going(&self, serial: Serial) -> bool {
+        let Some(record) = self.records.get(&serial) else { return true };
+        let in_process = record.policy.troupe.is_none();
+        in_process && self.parts.router.process_of(self.place(serial)).is_none()
     }
 
     /// Looks into this agent's copy; what it does not know, or knew wrong, the leader is asked.
@@ -169,6 +192,7 @@ impl Controller {
 
     fn decide(&mut self, name: &Arc<str>, record: Option<NameRecord>) {
         let Some(work) = self.names.work.get(name) else { return };
+        tracing::debug!(name = &**name, record = ?record.as_ref().map(|r| (r.state, r.holder, r.epoch)), "decides");
         match record {
             Some(NameRecord { state: NameState::Live | NameState::Starting, holder: Some(holder), .. })
                 if work.here && !self.is_here(holder) =>
@@ -184,6 +208,7 @@ impl Controller {
             }) => {
                 if self.is_here(holder) {
                     // This boot's grant for an actor that is gone: follow it.
+                    self.revives(name);
                     return self.claim(name, declaration.clone(), epoch);
                 }
                 self.at(name, holder, record);
@@ -250,17 +275,21 @@ impl Controller {
         }
         let mut spec = spec_of(name, &declaration);
         spec.near = work.spec.as_ref().and_then(|spec| spec.near);
-        let not = work.not.clone();
-        match self.choose(&spec, &not, None) {
-            Ok(host) if host == self.me() => self.claim(name, declaration, follows),
-            Ok(host) => {
-                if let Some(work) = self.names.work.get_mut(name) {
-                    work.spec.get_or_insert(spec);
+        let wish = Wish { spec, not: work.not.clone(), own: None, tries: 0 };
+        let name = name.clone();
+        self.choose_host(
+            wish,
+            Box::new(move |controller, chosen| match chosen {
+                Ok((host, _)) if host == controller.me() => controller.claim(&name, declaration, follows),
+                Ok((host, wish)) => {
+                    if let Some(work) = controller.names.work.get_mut(&name) {
+                        work.spec.get_or_insert(wish.spec);
+                    }
+                    controller.place_elsewhere(&name, host);
                 }
-                self.place_elsewhere(name, host);
-            }
-            Err(why) => self.fail(name, why),
-        }
+                Err(why) => controller.fail(&name, why),
+            }),
+        );
     }
 
     fn place_elsewhere(&mut self, name: &Arc<str>, host: NodeId) {
@@ -298,25 +327,35 @@ impl Controller {
         self.fail(name, why);
     }
 
-    /// Claims the name for this host and starts its actor.
+    /// Claims the name for this host and starts its actor; `follows` is the grant before, 0 if there is none.
     fn claim(&mut self, name: &Arc<str>, declaration: Declaration, follows: u64) {
-        let spec = spec_of(name, &declaration);
-        if let Err(why) = self.check_here(&spec) {
-            return self.fail(name, why);
+        if let Err(why) = self.check_here(&spec_of(name, &declaration)) {
+            return self.not_here(name, declaration, follows, why);
         }
-        if !self.runs_type(&declaration.type_name) && follows != 0 && self.awaits_type(&declaration.type_name) {
-            return self.step(name, Step::AwaitingWorker(Box::new(declaration), follows));
+        let type_name = declaration.type_name.clone();
+        if !self.runs_type(&type_name) {
+            if follows != 0 && !self.stopping && self.awaits_type(&type_name) {
+                return self.step(name, Step::AwaitingWorker(Box::new(declaration), follows));
+            }
+            let text = format!("no worker of host {} runs the type {type_name}", self.parts.config.name);
+            return self.not_here(name, declaration, follows, refusal(Reason::NoSuchType, text));
         }
         self.step(name, Step::Claiming);
         let name = name.clone();
         self.with_worker(
-            &declaration.type_name.clone(),
+            &type_name,
             declaration.policy.own_process,
             Box::new(move |controller, worker| match worker {
                 Ok(worker) => controller.propose_claim(&name, worker, declaration, follows),
                 Err(why) => controller.fail(&name, why),
             }),
         );
+    }
+
+    /// This host cannot run the actor: if the grant is this host's, it is given up.
+    fn not_here(&mut self, name: &Arc<str>, declaration: Declaration, follows: u64, why: Refusal) {
+        let mine = self.names.work.get(name).is_some_and(|work| work.revives);
+        if mine { self.hand_over(name, declaration, follows) } else { self.fail(name, why) }
     }
 
     fn propose_claim(&mut self, name: &Arc<str>, worker: WorkerId, declaration: Declaration, follows: u64) {
@@ -485,6 +524,7 @@ impl Controller {
         self.parts.router.unresolved(name, record.epoch);
         self.step_or_new(name, Step::Claiming);
         let Some(work) = self.names.work.get_mut(name) else { return };
+        work.revives = true;
         work.lost_starts += u32::from(lost);
         if work.lost_starts > LOST_STARTS {
             let text =
@@ -521,17 +561,20 @@ impl Controller {
     /// No worker here runs the type any more: the name goes to another host.
     fn hand_over(&mut self, name: &Arc<str>, declaration: Declaration, epoch: u64) {
         self.step(name, Step::Releasing);
-        let (stopping, moved) = (self.stopping, name.clone());
+        let moved = name.clone();
         self.release(Command::Released { name: name.clone(), epoch, dormant: true }, move |controller| {
-            if stopping {
-                return controller.fail(&moved, refusal(Reason::Unreachable, "the agent is stopping"));
-            }
             if let Some(work) = controller.names.work.get_mut(&moved) {
                 work.spec = Some(spec_of(&moved, &declaration));
-                work.starts = true;
+                (work.starts, work.here, work.revives) = (true, false, false);
             }
             controller.look(&moved, true);
         });
+    }
+
+    fn revives(&mut self, name: &str) {
+        if let Some(work) = self.names.work.get_mut(name) {
+            work.revives = true;
+        }
     }
 
     fn awaiting(&self) -> Vec<(Arc<str>, Declaration, u64)> {
@@ -558,6 +601,7 @@ impl Controller {
             not: BTreeSet::new(),
             tries: 0,
             lost_starts: 0,
+            revives: false,
             since: Instant::now(),
         };
         self.names.work.entry(name.clone()).or_insert_with(new).step = step;
@@ -600,6 +644,7 @@ impl Controller {
 
     fn finish(&mut self, name: &Arc<str>, outcome: &Result<Placement, Refusal>) {
         let Some(work) = self.names.work.remove(name) else { return };
+        tracing::debug!(name = &**name, outcome = ?outcome.as_ref().map(|p| (p.place, p.epoch)), waiters = work.waiters.len(), "done");
         let mut outcome = outcome.clone();
         for waiter in work.waiters {
             let is_creator = matches!(waiter, Waiter::Create { .. });
@@ -618,12 +663,39 @@ impl Controller {
     }
 
     pub(super) fn fail(&mut self, name: &Arc<str>, why: Refusal) {
+        let revives = why.reason == Reason::NoQuorum
+            && !self.stopping
+            && self.names.work.get(name).is_some_and(|work| work.revives);
         self.finish(name, &Err(why));
+        if revives {
+            // The name is still this host's, or the leader gives it to another: look again until that is known.
+            self.step_or_new(name, Step::Looking);
+            self.revives(name);
+            let name = name.clone();
+            self.later(REVIVE_PAUSE, move |controller| controller.look(&name, true));
+        }
+    }
+
+    /// Creators whose time has run out learn so; the name is cared for all the same.
+    pub(super) fn expire_creators(&mut self) {
+        let now = Instant::now();
+        for (name, work) in &mut self.names.work {
+            let (late, waiters): (Vec<_>, Vec<_>) = std::mem::take(&mut work.waiters)
+                .into_iter()
+                .partition(|waiter| matches!(waiter, Waiter::Create { until, .. } if *until <= now));
+            work.waiters = waiters;
+            for waiter in late {
+                if let Waiter::Create { reply, .. } = waiter {
+                    let text = format!("{name}: it was not started in time: see `odeon names` and the worker's output");
+                    reply(Err(refusal(Reason::Deadline, text)));
+                }
+            }
+        }
     }
 
     fn answer(&self, name: &Arc<str>, waiter: Waiter, outcome: &Result<Placement, Refusal>) {
         match (waiter, outcome) {
-            (Waiter::Create { type_name, reply }, Ok(placement)) => {
+            (Waiter::Create { type_name, reply, .. }, Ok(placement)) => {
                 let bearer = self.records.get(&placement.place.serial).filter(|_| self.is_here(placement.place));
                 match bearer.filter(|record| record.type_name != type_name) {
                     Some(record) => reply(Err(taken(name, &record.type_name))),
@@ -656,7 +728,7 @@ impl Controller {
 
 /// Looking up and stopping.
 impl Controller {
-    pub(super) fn on_find(&mut self, process: WorkerId, request: u64, name: &Arc<str>) {
+    pub(super) fn on_find(&self, process: WorkerId, request: u64, name: &Arc<str>) {
         if let Some(serial) = self.names.held.get(name).copied() {
             let found = self.placement_of(serial, false).map(|placement| Some(placement.placed));
             return self.parts.router.control(process, &FromAgent::Found { request, result: found });

@@ -144,8 +144,14 @@ impl Controller {
     }
 
     /// Processes of this host are gone: senders on other hosts learn it, too.
-    pub(super) fn on_blocks_lost(&mut self, blocks: Vec<u64>) {
+    pub(super) fn on_blocks_lost(&mut self, process: WorkerId, blocks: Vec<u64>) {
+        if self.clients.contains_key(&process) {
+            // Nobody sends messages to clients; their answers find nobody.
+            return self.parts.router.forget_blocks(&blocks);
+        }
         let (me, boot) = (self.me(), self.parts.convention.boot());
+        let reason = Reason::WorkerLost;
+        self.parts.router.control_all(&FromAgent::Lost { node: me, boot, blocks: blocks.clone(), reason });
         self.members_lost(|member| member.node == me && member.boot == boot && blocks.contains(&member.serial.block()));
         for host in self.parts.convention.hosts() {
             if host.node == me || host.liveness == odeon_cluster::Liveness::Down {

@@ -1,6 +1,6 @@
 //! Workers and clients: admitted, listed, lost.
 
-use super::Controller;
+use super::{CALL_WAIT, Controller};
 use crate::{
     config::WorkerCommand,
     event::{Admission, Greeting},
@@ -17,7 +17,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 /// Workers that do not answer a question for their actors are left out of lists after so long.
@@ -157,11 +160,13 @@ impl Controller {
     /// Tells a unit; false if there is none.
     pub(super) fn order(&mut self, unit: u32, order: Order) -> bool {
         let Some(state) = self.units.get_mut(&unit) else { return false };
-        if matches!(order, Order::Stop | Order::Restart) {
-            state.state = UnitState::Stopping;
+        match order {
+            Order::Stop => state.state = UnitState::Stopping,
+            Order::Restart => state.state = UnitState::Waiting,
+            Order::Kill => {}
         }
         if let Some(worker) = state.worker.and_then(|worker| self.workers.get_mut(&worker)) {
-            worker.stopping |= matches!(order, Order::Stop | Order::Restart | Order::KillForGood);
+            worker.stopping |= matches!(order, Order::Stop | Order::Restart);
         }
         // A full queue holds orders enough.
         let _ = state.orders.try_send(order);
@@ -422,12 +427,14 @@ impl Controller {
     }
 
     fn worker_lost(&mut self, process: WorkerId, cause: &ExitCause) {
-        let Some(worker) = self.workers.remove(&process) else { return };
+        if self.workers.remove(&process).is_none() {
+            return;
+        }
         self.types.remove(process);
         self.count_processes();
         self.publish_facts();
         self.forget_listing(process);
-        self.actors_lost(process, cause, worker.stopping);
+        self.actors_lost(process, cause);
         self.rest_if_quiet();
     }
 
@@ -514,12 +521,15 @@ impl Controller {
 
     /// Whether nothing runs any more.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.workers.is_empty() && self.units.is_empty() && self.names.is_at_rest()
+        self.workers.is_empty()
+            && self.units.is_empty()
+            && (self.names.is_at_rest() || self.rest_until <= Instant::now())
     }
 
     /// Stops every unit; what is named is released as its actor ends.
     pub(super) fn begin_stop(&mut self) {
         self.stopping = true;
+        self.rest_until = Instant::now() + STOP_GRACE + CALL_WAIT;
         self.publish_facts();
         info!("stopping: {} workers", self.units.len());
         for unit in self.units.keys().copied().collect::<Vec<_>>() {

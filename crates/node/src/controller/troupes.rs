@@ -2,7 +2,7 @@
 //!
 //! Other agents ask for the members, and say with each question which of them they used.
 
-use super::{CALL_WAIT, Controller, Placement, Record, Reply, refusal};
+use super::{CALL_WAIT, Controller, Placement, Record, Reply, create::Wish, refusal};
 use crate::router::Why;
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
@@ -58,6 +58,9 @@ impl Troupes {
         Serial(self.next.0 - 1)
     }
 }
+
+/// Goes on once a troupe has grown, or has not.
+type Grown = Box<dyn FnOnce(&mut Controller, Result<(), Refusal>) + Send>;
 
 /// Keeping.
 impl Controller {
@@ -128,7 +131,7 @@ impl Controller {
     }
 
     /// Adds a member if there is room, then goes on.
-    fn grow(&mut self, serial: Serial, then: Box<dyn FnOnce(&mut Self, Result<(), Refusal>) + Send>) {
+    fn grow(&mut self, serial: Serial, then: Grown) {
         let Some(troupe) = self.troupes.kept.get_mut(&serial) else {
             return then(self, Err(refusal(Reason::NoSuchActor, "the troupe was stopped")));
         };
@@ -150,15 +153,18 @@ impl Controller {
     }
 
     fn place_member(&mut self, spec: Spec, not: BTreeSet<NodeId>, reply: Reply) {
-        let host = match self.choose(&spec, &not, Some(self.me())) {
-            Ok(host) => host,
-            Err(why) => return reply(Err(why)),
-        };
-        if host == self.me() {
-            let troupe = spec.parent;
-            return self.place_here(spec, Some(troupe), reply);
-        }
-        self.place_on(host, spec, not, reply, Self::place_member);
+        let wish = Wish { spec, not, own: Some(self.me()), tries: 0 };
+        self.choose_host(
+            wish,
+            Box::new(move |controller, chosen| match chosen {
+                Ok((host, wish)) if host == controller.me() => {
+                    let troupe = wish.spec.parent;
+                    controller.place_here(wish.spec, Some(troupe), reply);
+                }
+                Ok((host, wish)) => controller.place_on(host, (wish.spec, wish.not), reply, Self::place_member),
+                Err(why) => reply(Err(why)),
+            }),
+        );
     }
 
     fn member_added(&mut self, serial: Serial, result: Result<Placement, Refusal>) -> Result<(), Refusal> {

@@ -5,10 +5,7 @@ use crate::{
     convention::{self, Lease, Over},
     router::Why,
 };
-use odeon_cluster::{
-    Liveness, Load,
-    directory::Standing,
-};
+use odeon_cluster::{Liveness, Load, directory::Standing};
 use odeon_protocol::{
     Boot, ExitCause, NodeId, Reason, Time,
     control::{Signal, encode},
@@ -61,7 +58,7 @@ impl Watched {
         };
         Self {
             receivers: Some(receivers),
-            dirty: true,
+            dirty: false,
             dead: BTreeMap::new(),
             boots: BTreeMap::new(),
             lost: false,
@@ -153,11 +150,9 @@ impl Controller {
         self.look_for_dead_hosts();
         let known = self.parts.router.names();
         let stale = self.parts.convention.directory(|directory| {
-            let stale = known.into_iter().filter(|(name, known)| {
-                directory
-                    .name(name)
-                    .is_none_or(|record| record.holder != Some(known.place))
-            });
+            let stale = known
+                .into_iter()
+                .filter(|(name, known)| directory.name(name).is_none_or(|record| record.holder != Some(known.place)));
             stale.collect::<Vec<_>>()
         });
         for (name, known) in stale {
@@ -219,7 +214,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn on_reachable(&mut self, node: NodeId, reachable: bool) {
+    pub(super) fn on_reachable(&self, node: NodeId, reachable: bool) {
         info!(host = self.host_name(node), reachable, "link");
     }
 
@@ -237,5 +232,6 @@ impl Controller {
         self.parts.metrics.hosts_up.set(up as u64);
         self.recent.keep_only(&hosts);
         self.look_after_troupes();
+        self.expire_creators();
     }
 }

@@ -164,7 +164,7 @@ impl Router {
 
     fn message(&mut self, origin: Origin, mut header: Header, mut frame: BytesMut) {
         if header.has(flags::TROUPE) && !header.to.is_none() || self.table.route(header.to) == Route::Troupe {
-            return self.to_troupe(origin, header.to, frame);
+            return self.pass_to_troupe(origin, header.to, frame);
         }
         if header.to.is_none() {
             let Some(name) = name_of(&frame) else {
@@ -180,7 +180,7 @@ impl Router {
                 self.tell_where(process, &name.as_str().into(), known);
             }
             if self.table.route(header.to) == Route::Troupe {
-                return self.to_troupe(origin, header.to, frame);
+                return self.pass_to_troupe(origin, header.to, frame);
             }
         }
         self.deliver(origin, &header, frame);
@@ -188,19 +188,19 @@ impl Router {
 
     fn deliver(&mut self, origin: Origin, header: &Header, frame: BytesMut) {
         match self.table.route(header.to) {
-            Route::Process(process) => self.to_process(process, header, frame),
+            Route::Process(process) => self.push_process(process, header, frame),
             Route::Stopping(process) => match name_of(&frame) {
                 Some(name) => self.hold(&name, frame, false),
-                None => self.to_process(process, header, frame),
+                None => self.push_process(process, header, frame),
             },
             Route::Peer(node) if matches!(origin, Origin::Peer(_)) => self.moved(header, frame, node),
-            Route::Peer(node) => self.to_peer(node, header, frame),
-            Route::Troupe => self.to_troupe(origin, header.to, frame),
+            Route::Peer(node) => self.push_peer(node, header, frame),
+            Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             Route::Nobody(reason) => self.undeliverable(header, frame, reason),
         }
     }
 
-    fn to_process(&mut self, process: WorkerId, header: &Header, frame: BytesMut) {
+    fn push_process(&mut self, process: WorkerId, header: &Header, frame: BytesMut) {
         let Some(state) = self.processes.get(&process) else {
             return self.undeliverable(header, frame, Reason::WorkerLost);
         };
@@ -215,7 +215,7 @@ impl Router {
         }
     }
 
-    fn to_peer(&mut self, node: NodeId, header: &Header, frame: BytesMut) {
+    fn push_peer(&mut self, node: NodeId, header: &Header, frame: BytesMut) {
         self.sent(Towards::Peer(node), header, &frame);
         self.metrics.frames_to_peers.add(1);
         let frame = frame.freeze();
@@ -237,7 +237,7 @@ impl Router {
     }
 
     /// A reply, failure, report or returned message: nobody waits for news of it.
-    fn answer(&mut self, header: &Header, frame: BytesMut) {
+    fn answer(&self, header: &Header, frame: BytesMut) {
         match self.table.route(header.to) {
             Route::Process(process) | Route::Stopping(process) => {
                 if let Some(state) = self.processes.get(&process) {
@@ -267,7 +267,7 @@ impl Router {
             let message = back::again(&back);
             if let Some(troupe) = back::troupe_of(&back) {
                 self.troupes.member_gone(troupe, back.header.from);
-                return self.to_troupe(Origin::Agent, troupe, message);
+                return self.pass_to_troupe(Origin::Agent, troupe, message);
             }
             if let Some(name) = back.to_name() {
                 return self.hold(name, message, true);
@@ -461,7 +461,7 @@ impl Router {
 
 /// Troupes: any member will do.
 impl Router {
-    fn to_troupe(&mut self, origin: Origin, troupe: Direct, frame: BytesMut) {
+    fn pass_to_troupe(&mut self, origin: Origin, troupe: Direct, frame: BytesMut) {
         let Ok((header, _)) = Header::read(&frame) else { return };
         if header.bounced() >= BOUNCES_MAX {
             return self.give_back(&frame, &Why::not_run(Reason::Full, "no member of the troupe took the message"));
@@ -471,7 +471,7 @@ impl Router {
                 if wants_more {
                     self.events.push(Event::TroupeBusy { troupe });
                 }
-                self.to_member(origin, troupe, member, &frame);
+                self.pass_to_member(origin, troupe, member, &frame);
             }
             Pick::Unknown => {
                 let starts = false;
@@ -483,7 +483,7 @@ impl Router {
         }
     }
 
-    fn to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
+    fn pass_to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
         let Ok(message) = back::read(frame) else { return };
         let flags = message.header.flags & !flags::TROUPE;
         let header = Header { to: member, to_epoch: 0, flags, ..message.header };
@@ -505,7 +505,7 @@ impl Router {
         }
         for mut held in self.holds.release(&format!("odeon:troupe/{troupe}")) {
             match self.age(&mut held) {
-                Ok(()) => self.to_troupe(Origin::Agent, troupe, held.frame),
+                Ok(()) => self.pass_to_troupe(Origin::Agent, troupe, held.frame),
                 Err(why) => self.give_back(&held.frame, &why),
             }
         }
@@ -549,8 +549,7 @@ impl Router {
         }
         self.told.values_mut().for_each(|(_, processes)| processes.retain(|told| *told != id));
         if !blocks.is_empty() {
-            self.events.push(Event::Lost { blocks: blocks.clone() });
-            self.control_all(&FromAgent::Lost { node: me.node, boot: me.boot, blocks, reason: Reason::WorkerLost });
+            self.events.push(Event::Lost { process: id, blocks });
         }
     }
 

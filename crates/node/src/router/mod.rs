@@ -6,6 +6,8 @@
 mod asks;
 mod back;
 mod forward;
+#[cfg(test)]
+mod forward_tests;
 mod hash;
 mod holds;
 mod table;
@@ -105,7 +107,7 @@ impl Handle {
     }
 
     /// A process was admitted: its frames are taken after `then` has run, frames for it before.
-    pub(crate) fn attach(&self, id: WorkerId, name: &str, socket: Socket, blocks: &[u64], then: impl FnOnce()) {
+    pub(crate) fn attach(&self, (id, name): (WorkerId, &str), socket: Socket, blocks: &[u64], then: impl FnOnce()) {
         let outbox = Outbox::new(HELD_BYTES);
         self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
         then();
@@ -245,6 +247,11 @@ impl Handle {
             table::Route::Process(process) | table::Route::Stopping(process) => Some(process),
             _ => None,
         })
+    }
+
+    /// The blocks of a client that is gone: nothing has to be remembered of them.
+    pub(crate) fn forget_blocks(&self, blocks: &[u64]) {
+        self.with(|router| router.table.forget_blocks(blocks));
     }
 
     /// Processes of another agent are gone.

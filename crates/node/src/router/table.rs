@@ -89,6 +89,15 @@ impl Table {
         lost
     }
 
+    /// Forgets lost blocks: their serials are unknown from now on.
+    pub(crate) fn forget_blocks(&mut self, blocks: &[u64]) {
+        for block in blocks {
+            if self.blocks.get(block) == Some(&Owner::Lost) {
+                self.blocks.remove(block);
+            }
+        }
+    }
+
     /// The actor is stopping: frames for its name wait.
     pub(crate) fn stop(&mut self, serial: Serial) {
         self.stopping.insert(serial, ());

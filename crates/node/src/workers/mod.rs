@@ -77,8 +77,6 @@ pub(crate) enum Order {
     Restart,
     /// End it now; it is started again.
     Kill,
-    /// End it now for good.
-    KillForGood,
 }
 
 /// How a process ended.
@@ -118,7 +116,7 @@ impl Unit {
             if let Some(why) = &why {
                 warn!(worker = self.name, "worker {}: {why}", self.command.path.display());
             }
-            let for_good = matches!(self.after, Some(Order::Stop | Order::KillForGood));
+            let for_good = matches!(self.after, Some(Order::Stop));
             let wait = if self.after == Some(Order::Restart) { Duration::ZERO } else { backoff.after(begun.elapsed()) };
             if for_good || !self.rest(why, wait).await {
                 self.kit.events.push(Event::UnitEnded { unit: self.unit });
@@ -140,7 +138,7 @@ impl Unit {
                 order = self.orders.recv() => match order {
                     Some(Order::Restart) => return true,
                     Some(Order::Kill) => {}
-                    Some(Order::Stop | Order::KillForGood) | None => return false,
+                    Some(Order::Stop) | None => return false,
                 },
             }
         }
@@ -226,7 +224,7 @@ impl Unit {
                             self.kit.router.control(id, &FromAgent::Stop);
                             grace.get_or_insert(Instant::now() + STOP_GRACE);
                         }
-                        Order::Kill | Order::KillForGood => process.kill(),
+                        Order::Kill => process.kill(),
                     }
                 }
             }
@@ -262,7 +260,7 @@ impl Process {
     fn new(spawned: Spawned, name: &str, tail: &Tail) -> io::Result<Self> {
         let Spawned { child, pidfd, socket, output } = spawned;
         let output = tokio::spawn(output::follow(output.into(), name.to_owned(), tail.clone()));
-        Ok(Self { child, pidfd: AsyncFd::new(pidfd)?, socket: Some(socket), output, ended: None })
+        Ok(Self { child, pidfd: spawner::watch(pidfd)?, socket: Some(socket), output, ended: None })
     }
 
     fn pid(&self) -> u32 {
@@ -352,7 +350,7 @@ async fn admit(kit: &Kit, id: WorkerId, greeting: Greeting, hello: Hello, mut so
         Ok(Err(error)) => return Err(format!("its socket: {error}")),
         Err(_) => return Err("it does not read its socket".to_owned()),
     }
-    kit.router.attach(id, &name, socket, &blocks, || kit.events.push(Event::Admitted { process: id }));
+    kit.router.attach((id, &name), socket, &blocks, || kit.events.push(Event::Admitted { process: id }));
     Ok(())
 }
 

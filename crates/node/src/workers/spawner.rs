@@ -3,7 +3,7 @@
 //! The kernel ends a child with the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread has to be the agent's
 //! longest-lived one. The second line is the end of the child's socket.
 
-#![expect(unsafe_code, reason = "pre_exec: between fork and exec only async-signal-safe calls, see below")]
+#![expect(unsafe_code, reason = "pre_exec and the registration of a pidfd; each says why it is sound")]
 
 use crate::config::WorkerCommand;
 use command_fds::{CommandFdExt, FdMapping};
@@ -18,7 +18,7 @@ use std::{
     sync::mpsc,
     thread,
 };
-use tokio::sync::oneshot;
+use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 /// Where a worker finds its agent's socket.
 const SOCKET_FD: i32 = 3;
@@ -66,6 +66,12 @@ impl Spawner {
         self.jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
         answer.await.map_err(gone)?
     }
+}
+
+/// A pidfd to be waited for on the current runtime.
+pub(super) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd gives out the same open descriptor for as long as it lives, and closes it only when dropped.
+    unsafe { AsyncFd::register(pidfd) }.map_err(io::Error::from)
 }
 
 fn spawn(worker: &WorkerCommand) -> io::Result<Spawned> {

@@ -1,6 +1,8 @@
 //! A process as its agent sees it, written by hand: it answers starts, remembers messages, and says what it is told to.
 
 #![allow(dead_code, reason = "each test uses its part")]
+#![expect(clippy::unwrap_used, reason = "only tests use it")]
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, reason = "only tests use it")]
 
 use odeon_node::{Agent, Bind, Config};
 use odeon_protocol::{

@@ -1,0 +1,203 @@
+//! The router without its sockets: frames in, frames out.
+
+use super::{
+    Peers, Why,
+    back::{self, BOUNCES_MAX},
+    forward::Router,
+    table::Known,
+};
+use crate::{event::Event, metrics::Metrics, queue::Queue};
+use bytes::{Bytes, BytesMut};
+use odeon_protocol::{
+    Boot, Direct, NodeId, Reason, Serial, WorkerId,
+    frame::{Extension, Frame, Header, Kind, Splitter, flags},
+};
+use odeon_transport::frame_io::{Outbox, write_frames};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+const ME: NodeId = NodeId(1);
+const FAR: NodeId = NodeId(2);
+const W1: WorkerId = WorkerId(1);
+const W2: WorkerId = WorkerId(2);
+
+#[derive(Default)]
+struct Sent {
+    frames: Mutex<Vec<(NodeId, Frame)>>,
+    full: Mutex<bool>,
+}
+
+impl Peers for Sent {
+    fn send(&self, node: NodeId, frame: Bytes) -> bool {
+        if *self.full.lock() {
+            return false;
+        }
+        self.frames.lock().push((node, Frame::read(frame).unwrap()));
+        true
+    }
+}
+
+struct World {
+    router: Router,
+    peers: Arc<Sent>,
+    events: Arc<Queue<Event>>,
+    outboxes: Vec<Outbox>,
+}
+
+fn at(node: NodeId, block: u64, number: u64) -> Direct {
+    Direct { node, boot: Boot(10), serial: Serial(Serial::first_of(block).0 + number) }
+}
+
+impl World {
+    /// Two workers: blocks 2 and 3.
+    fn new() -> Self {
+        let (peers, events) = (Arc::new(Sent::default()), Arc::new(Queue::default()));
+        let mut router = Router::new(at(ME, 0, 0), peers.clone(), events.clone(), Arc::new(Metrics::default()));
+        let outboxes: Vec<_> = [(W1, 2), (W2, 3)]
+            .map(|(worker, block)| {
+                let outbox = Outbox::default();
+                router.attach(worker, "test".into(), outbox.clone(), &[block]);
+                outbox
+            })
+            .into();
+        Self { router, peers, events, outboxes }
+    }
+
+    fn take(&mut self, from: WorkerId, frame: &Frame) {
+        self.router.take(from, vec![BytesMut::from(&frame.bytes()[..])]).unwrap();
+    }
+
+    fn take_from_far(&mut self, frame: &Frame) {
+        self.router.take_from_peer(FAR, vec![BytesMut::from(&frame.bytes()[..])]);
+    }
+
+    /// What a worker was sent.
+    async fn out(&self, worker: WorkerId) -> Vec<Frame> {
+        let outbox = &self.outboxes[worker.0 as usize - 1];
+        outbox.close();
+        let mut splitter = Splitter::default();
+        let mut bytes = Vec::new();
+        write_frames(outbox, &mut bytes).await.unwrap();
+        splitter.buffer().extend_from_slice(&bytes);
+        std::iter::from_fn(|| splitter.next_frame().unwrap())
+            .map(|frame| Frame::read(frame.freeze()).unwrap())
+            .filter(|frame| frame.header.kind != Kind::Control)
+            .collect()
+    }
+
+    fn far(&self) -> Vec<Frame> {
+        self.peers.frames.lock().iter().map(|(_, frame)| frame.clone()).collect()
+    }
+
+    async fn missed(&self) -> usize {
+        self.events.take().await.iter().filter(|event| matches!(event, Event::Missed { .. })).count()
+    }
+}
+
+fn message(kind: Kind, from: Direct, to: Direct, name: Option<&str>) -> Frame {
+    let correlation = u64::from(kind == Kind::Ask) * 7;
+    let header = Header { from, to, correlation, ..Header::new(kind) };
+    Frame::new(header, name.map(Extension::To).as_slice(), b"body")
+}
+
+#[tokio::test]
+async fn a_frame_goes_to_the_process_of_its_block() {
+    let mut world = World::new();
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 9), None));
+    assert_eq!(world.out(W2).await.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another() {
+    let mut world = World::new();
+    world.take(W1, &message(Kind::Tell, at(ME, 3, 1), at(ME, 3, 9), None));
+    world.take_from_far(&message(Kind::Tell, at(NodeId(3), 2, 1), at(ME, 3, 9), None));
+    world.take_from_far(&message(Kind::Tell, at(FAR, 2, 1), at(ME, 3, 9), None));
+    let out = world.out(W2).await;
+    assert_eq!(out.iter().map(|frame| frame.header.from).collect::<Vec<_>>(), [at(FAR, 2, 1)]);
+}
+
+#[tokio::test]
+async fn a_name_is_asked_for_once_and_its_frames_go_on_in_order() {
+    let mut world = World::new();
+    for sequence in 0..3 {
+        let frame = message(Kind::Tell, at(ME, 2, 1), Direct::NONE, Some("n"));
+        world.take(W1, &frame.with_header(Header { sequence, ..frame.header }));
+    }
+    assert_eq!(world.missed().await, 1);
+    world.router.resolved(&"n".into(), Known { place: at(ME, 3, 9), epoch: 4 });
+    let frame = message(Kind::Tell, at(ME, 2, 1), Direct::NONE, Some("n"));
+    world.take(W1, &frame.with_header(Header { sequence: 3, ..frame.header }));
+    let out = world.out(W2).await;
+    assert_eq!(out.iter().map(|frame| frame.header.sequence).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(out.iter().all(|frame| frame.header.to == at(ME, 3, 9) && frame.header.to_epoch == 4));
+}
+
+#[tokio::test]
+async fn a_name_that_went_elsewhere_is_followed_by_its_senders_agent() {
+    let mut world = World::new();
+    // Another host believes that the name is here; it is on a third one.
+    world.take_from_far(&message(Kind::Tell, at(FAR, 2, 1), at(ME, 9, 9), Some("n")));
+    assert_eq!(world.missed().await, 1);
+    world.router.resolved(&"n".into(), Known { place: at(NodeId(3), 2, 2), epoch: 4 });
+    let far = world.far();
+    assert_eq!(far.len(), 1, "it is given back, not passed on");
+    assert_eq!((far[0].header.kind, far[0].reason().unwrap().0), (Kind::Returned, Reason::Moved));
+    // And the sender's agent asks anew.
+    let mut world = World::new();
+    let back = back::returned(
+        &message(Kind::Tell, at(ME, 2, 1), at(FAR, 9, 9), Some("n")),
+        &Why::not_run(Reason::Moved, "elsewhere"),
+    );
+    world.take_from_far(&Frame::read(back.freeze()).unwrap());
+    assert_eq!(world.missed().await, 1);
+    assert!(world.out(W1).await.is_empty(), "its sender does not notice");
+}
+
+#[tokio::test]
+async fn a_message_does_not_go_round_for_ever() {
+    let mut world = World::new();
+    let frame = message(Kind::Tell, at(ME, 2, 1), at(ME, 9, 9), Some("n"));
+    let tired = Header { flags: BOUNCES_MAX << 8, ..frame.header };
+    world.take(W1, &frame.with_header(tired));
+    let out = world.out(W1).await;
+    assert_eq!(out[0].reason().unwrap().0, Reason::NoSuchActor);
+}
+
+#[tokio::test]
+async fn a_full_link_gives_messages_back_with_their_bodies() {
+    let mut world = World::new();
+    *world.peers.full.lock() = true;
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(FAR, 2, 2), None));
+    let out = world.out(W1).await;
+    assert_eq!((out[0].header.kind, out[0].reason().unwrap().0), (Kind::Returned, Reason::Full));
+    assert_eq!(&out[0].body()[..], b"body");
+}
+
+#[tokio::test]
+async fn a_lost_process_fails_the_asks_it_had_and_gives_back_what_it_had_not() {
+    let mut world = World::new();
+    world.take(W1, &message(Kind::Ask, at(ME, 2, 1), at(ME, 3, 9), None));
+    let queued = message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 9), None);
+    world.router.lost(W2, vec![BytesMut::from(&queued.bytes()[..])]);
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 9), None));
+    let out = world.out(W1).await;
+    let seen: Vec<_> = out
+        .iter()
+        .map(|frame| (frame.header.kind, frame.reason().unwrap().0, frame.header.has(flags::MAY_HAVE_RUN)))
+        .collect();
+    let lost = Reason::WorkerLost;
+    assert_eq!(seen, [(Kind::Returned, lost, false), (Kind::Failure, lost, true), (Kind::Returned, lost, false)]);
+}
+
+#[tokio::test]
+async fn an_answered_ask_is_not_failed_later() {
+    let mut world = World::new();
+    world.take(W1, &message(Kind::Ask, at(ME, 2, 1), at(FAR, 3, 9), None));
+    let reply = Header { from: at(FAR, 3, 9), to: at(ME, 2, 1), correlation: 7, ..Header::new(Kind::Reply) };
+    world.take_from_far(&Frame::new(reply, &[], b"reply"));
+    let why = Why { reason: Reason::HostLost, text: "gone".into(), may_have_run: true };
+    world.router.peer_lost(FAR, &why);
+    let kinds: Vec<_> = world.out(W1).await.iter().map(|frame| frame.header.kind).collect();
+    assert_eq!(kinds, [Kind::Reply]);
+}
