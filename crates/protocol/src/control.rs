@@ -486,3 +486,6 @@ pub struct DecodeError {
     /// What the decoder said.
     pub why: String,
 }
+
+#[cfg(test)]
+mod tests;
