@@ -71,7 +71,8 @@ pub(crate) enum Command {
         /// The message's name: `Get`, or `probe.Get`.
         message: String,
         /// Its fields.
-        json: Option<String>,
+        #[arg(value_name = "JSON")]
+        fields: Option<String>,
         /// How long to wait for the reply.
         #[arg(long, default_value = "5s", value_parser = duration)]
         timeout: Duration,
@@ -83,7 +84,8 @@ pub(crate) enum Command {
         /// The message's name.
         message: String,
         /// Its fields.
-        json: Option<String>,
+        #[arg(value_name = "JSON")]
+        fields: Option<String>,
     },
     /// Stop an actor after what is queued for it.
     Stop {
@@ -93,7 +95,8 @@ pub(crate) enum Command {
     /// Remove a host from the convention for good.
     Evict {
         /// Its name.
-        host: String,
+        #[arg(value_name = "HOST")]
+        name: String,
     },
     /// Take this host out of the convention and stop its agent.
     Leave,
@@ -108,7 +111,7 @@ pub(crate) enum Command {
     /// A worker that is built in.
     #[command(hide = true)]
     Worker {
-        /// `poll`, `probe` or `bench`.
+        /// `poll`, `probe`, `bench-driver` or `bench-echo`.
         name: String,
     },
 }
@@ -206,6 +209,9 @@ pub(crate) struct AgentArgs {
     /// Stop when standard input ends (used by `odeon dev`, so that no agent outlives it).
     #[arg(long, hide = true)]
     pub(crate) stop_on_eof: bool,
+    /// Run a built-in worker inside the agent's process (used by `odeon bench`).
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) embed: Option<String>,
     /// Read these settings from a TOML file; flags and the environment go first.
     #[arg(long, value_name = "FILE", env = "ODEON_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -254,11 +260,15 @@ pub(crate) struct DemoArgs {
 /// `odeon bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// What to measure; everything without this.
+    /// What to measure, `host.ask` or all of `host`; everything without this.
+    #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<String>,
     /// Seconds for each run.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
+    /// Measure paths of one process in this one.
+    #[arg(long, hide = true)]
+    pub(crate) here: bool,
 }
 
 /// Reads `250ms`, `5s`, `10m`, `1h`.

@@ -66,14 +66,14 @@ async fn talk(client: &mut Client, command: Command, json: bool) -> Outcome {
         Command::Types => lists::types(client, json).await,
         Command::Run { path, args } => membership::run(client, &path, &args, json).await,
         Command::Create(args) => messages::create(client, args, json).await,
-        Command::Ask { target, message, json: body, timeout } => {
-            messages::ask(client, &target, &message, body.as_deref(), timeout).await
+        Command::Ask { target, message, fields, timeout } => {
+            messages::ask(client, &target, &message, fields.as_deref(), timeout).await
         }
-        Command::Tell { target, message, json: body } => {
-            messages::tell(client, &target, &message, body.as_deref(), json).await
+        Command::Tell { target, message, fields } => {
+            messages::tell(client, &target, &message, fields.as_deref(), json).await
         }
         Command::Stop { target } => messages::stop(client, &target, json).await,
-        Command::Evict { host } => membership::evict(client, &host, json).await,
+        Command::Evict { name } => membership::evict(client, &name, json).await,
         Command::Leave => membership::leave(client, json).await,
         Command::Health => membership::health(client, json).await,
         Command::Agent(_)

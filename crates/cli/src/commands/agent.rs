@@ -4,7 +4,7 @@
 
 use crate::{
     args::AgentArgs,
-    commands::settings,
+    commands::{settings, worker},
     failure::{Code, Failure, Outcome},
     signals,
 };
@@ -16,10 +16,15 @@ use tokio::sync::oneshot;
 pub(crate) async fn run(args: AgentArgs) -> Outcome {
     start_log();
     let input_ended = end_of_input(args.stop_on_eof)?;
+    let embedded = args.embed.as_deref().map(worker::built_in).transpose()?;
     let config = settings::read(args)?;
     let agent = tokio::select! {
         started = Agent::start(config) => started.map_err(|error| failure(&error))?,
         stop = signals::wait() => return stop,
+    };
+    let _embedded = match embedded {
+        Some(worker) => Some(worker.attach(agent.connect()).await.map_err(Failure::failed)?),
+        None => None,
     };
     tokio::select! {
         ended = agent.wait() => return ended.map_err(|why| Failure::failed(format!("agent: {why}"))),
@@ -69,7 +74,7 @@ async fn wait(ended: oneshot::Receiver<()>, kept: Option<oneshot::Sender<()>>) {
 /// Logs go to standard error; `RUST_LOG` chooses, `info` without it.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,quinn=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=off,quinn=warn"));
     let colours = stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours).init();
 }

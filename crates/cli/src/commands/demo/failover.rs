@@ -83,7 +83,15 @@ async fn until_answered(demo: &Demo, questions: &Questions, killed: Instant) -> 
             return Ok(killed.elapsed());
         }
         if killed.elapsed() > FAILOVER_WAIT {
-            let text = format!("demo: {} answers are missing {FAILOVER_WAIT:?} after the kill", pending.len());
+            let first = match pending.first() {
+                Some((url, key)) => format!(
+                    "{key:?} at {}: {:?}",
+                    urls[*url],
+                    clients[*url].analytics(key).await.map(|seen| seen.map(|seen| seen.total))
+                ),
+                None => "all answer, but not all under a higher epoch".to_owned(),
+            };
+            let text = format!("demo: {} answers are missing {FAILOVER_WAIT:?} after the kill: {first}", pending.len());
             return Err(Failure::new(Code::TimedOut, text));
         }
     }

@@ -96,6 +96,7 @@ impl Demo {
             listeners: vec![("poll".to_owned(), 8080)],
             environment: vec![("POLL_ARCHIVE".to_owned(), archive.display().to_string())],
             first_capabilities: vec!["archive=true".to_owned()],
+            ..Plan::default()
         };
         let hosts = Hosts::start(&plan, root).await?;
         let expected = poll::expected(survey::ANES96, POLLS);
