@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 use odeon_cluster::directory::{Answer, Claim, Command, Declaration, NameState, Role};
 use odeon_node::{
     config::{Bind, Config},
-    convention::{Answering, Handle, HostRole, HostState, Service, StartError, now, start},
+    convention::{Answering, Handle, HostRole, HostState, ProposeError, Service, StartError, now, start},
+    identity::DataDir,
 };
 use odeon_protocol::{
     Direct, NodeId, Serial,
@@ -12,11 +13,12 @@ use odeon_protocol::{
     frame::{Frame, Header, Kind},
     peer::{PeerReply, PeerRequest},
 };
+use odeon_transport::tls::{Authority, NodeKey, PeerCertificate};
 use parking_lot::Mutex;
 use std::{
     net::Ipv4Addr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -290,6 +292,9 @@ fn a_lost_leader_is_replaced_and_its_names_move() {
     let adopted: usize = [left, right].iter().map(|host| host.recorder.adopted.lock().len()).sum();
     assert!(adopted >= 1);
     assert!(lost.handle.lease().borrow().pause_at < now(), "the old holder may not run any more");
+    let alone = left.run(lost.handle.propose(claim(&lost.handle, "test.type/c", 0)));
+    assert_eq!(alone, Err(ProposeError::NoQuorum), "the minority grants nothing");
+    assert_eq!(right.state("test.type/c"), None);
     eventually("it is seen as down", || {
         left.handle.members().iter().any(|host| host.name == "one" && host.state == HostState::Down)
     });
@@ -459,4 +464,44 @@ fn a_way_into_another_convention_is_refused() {
     let config = Config { bootstrap: false, join: vec![there], ..config };
     let error = Host::start_in(config, dir).err().expect("refused").to_string();
     assert!(error.contains("--join") && error.contains(&other.handle.id().to_string()), "{error}");
+}
+
+/// Stops a host and gives it a certificate as old as `age`, signed as its own was.
+fn age_certificate(host: Host, authority: &Authority, age: Duration) -> (Config, TempDir) {
+    let (config, dir) = host.stop();
+    let data = DataDir::open(dir.path(), &config.name, || unreachable!("it has a key")).expect("its data");
+    let key = NodeKey::from_pem(&data.key()).expect("its key");
+    let leaf = authority.issue(key.public(), SystemTime::now() - age).expect("a certificate");
+    data.update(|kept| kept.as_mut().expect("it belongs").certificate = leaf.to_vec()).expect("written");
+    data.close();
+    (config, dir)
+}
+
+/// When the certificate ends that a host keeps in its data directory.
+fn certified_until(dir: &TempDir) -> SystemTime {
+    let text = std::fs::read(dir.path().join("identity.json")).expect("its record");
+    let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let hex = record["belonging"]["certificate"].as_str().expect("its certificate");
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    let certificate: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    PeerCertificate::read(&certificate).expect("a certificate").not_after
+}
+
+#[test]
+fn an_old_certificate_is_renewed_and_an_expired_one_keeps_nobody_out() {
+    log();
+    let one = Host::form("one");
+    one.ready();
+    let pem = one.handle.directory(|directory| directory.ca_key().expect("a voter has it").0.clone());
+    let authority = Authority::from_pem(std::str::from_utf8(&pem).expect("text")).expect("the authority");
+    let mut two = Host::join("two", &one, &one.token(Role::Member)).expect("it joins");
+    two.ready();
+    let hour = Duration::from_secs(3600);
+    for age in [20 * hour, 72 * hour] {
+        let (config, dir) = age_certificate(two, &authority, age);
+        two = Host::start_in(Config { join: Vec::new(), token: None, ..config }, dir).expect("it starts");
+        two.ready();
+        assert!(matches!(two.claim(&format!("test.type/{}", age.as_secs())), Answer::Granted { .. }));
+        eventually("a new certificate is kept", || certified_until(&two.dir) > SystemTime::now() + 20 * hour);
+    }
 }
