@@ -1,6 +1,7 @@
 //! The light client against a tiny agent.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "each test uses its part of the agent")]
 mod agent;
 
 use agent::Agent;

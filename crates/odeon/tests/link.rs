@@ -1,6 +1,7 @@
 //! Two workers in one process, each with its own runtime, and a tiny agent between them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "each test uses its part of the agent")]
 mod agent;
 
 use agent::{Agent, until};
@@ -503,7 +504,7 @@ async fn a_worker_that_is_told_to_stop_stops_its_actors() {
     agent.say(0, &FromAgent::Stop);
     tokio::time::timeout(LONG, running).await.unwrap().unwrap().unwrap();
     assert_eq!(KEPT.lock().unwrap().get("told"), Some(&vec![1]));
-    assert!(agent.was_told(|_, message| matches!(message, ToAgent::Stopped)));
+    until("it said goodbye", || agent.was_told(|_, message| matches!(message, ToAgent::Stopped))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,8 @@ use odeon_transport::{
 };
 use std::{
     collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -47,6 +49,7 @@ struct State {
     epoch: u64,
     said: Vec<(usize, ToAgent)>,
     frames: HashMap<Kind, u64>,
+    listens_at: Option<SocketAddr>,
     /// Creates and sends without a name go to this process.
     place_at: Option<usize>,
 }
@@ -93,12 +96,29 @@ impl Agent {
         theirs
     }
 
+    /// The same for a child process, to be inherited.
+    pub(crate) fn descriptor(&self) -> OwnedFd {
+        let _runtime = self.handle.enter();
+        let (ours, theirs) = odeon_transport::unix::pair().unwrap();
+        let agent = self.clone();
+        self.handle.spawn(async move { agent.admit(ours.into()).await });
+        theirs
+    }
+
+    /// Where the first listening socket was bound that a process asked for.
+    pub(crate) fn listens_at(&self) -> Option<SocketAddr> {
+        self.lock().listens_at
+    }
+
     async fn admit(self, mut socket: Socket) {
         let (bytes, _) = socket.receive_first().await.unwrap();
         let frame = Frame::read(bytes.freeze()).unwrap();
         let ToAgent::Hello(hello) = control::decode(&frame.body()).unwrap() else { panic!("no hello") };
         assert_eq!(hello.protocol, PROTOCOL_VERSION);
         let outbox = Outbox::default();
+        let names: Vec<_> = hello.listeners.iter().map(|(name, _)| name.clone()).collect();
+        let bound: Vec<_> = names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        self.lock().listens_at = bound.first().map(|listener| listener.local_addr().unwrap());
         let (number, welcome) = {
             let mut state = self.lock();
             let (number, block) = (state.processes.len(), state.next_block + 1);
@@ -121,12 +141,13 @@ impl Agent {
                 worker: WorkerId(number as u32),
                 block,
                 placed_block: block + 1,
-                listeners: Vec::new(),
+                listeners: names,
                 capabilities: Vec::new(),
             };
             (number, welcome)
         };
-        socket.send_first(from_agent(&FromAgent::Welcome(welcome)).bytes(), &[]).await.unwrap();
+        let passed: Vec<_> = bound.iter().map(AsFd::as_fd).collect();
+        socket.send_first(from_agent(&FromAgent::Welcome(welcome)).bytes(), &passed).await.unwrap();
         let (reader, writer) = socket.split();
         tokio::spawn(async move { write_frames(&outbox, writer).await });
         let agent = self.clone();
