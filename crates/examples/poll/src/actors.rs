@@ -29,7 +29,7 @@ pub struct Analytics {
 #[message]
 #[derive(Debug)]
 pub struct Routed {
-    pub(crate) uses: HashMap<ActorRef<Question>, f64>,
+    pub(crate) uses: Vec<(ActorRef<Question>, f64)>,
 }
 /// Says that time has passed.
 #[message]
@@ -79,7 +79,7 @@ impl Translator {
         ctx.forward(&question, response)
     }
     fn report(&mut self, _: Heartbeat, ctx: &mut Context<Self>) {
-        let _ = ctx.named::<Cast>("cast").try_tell(Routed { uses: std::mem::take(&mut self.uses) }); // only a hint
+        let _ = ctx.named::<Cast>("cast").try_tell(Routed { uses: self.uses.drain().collect() }); // only a hint
     }
     async fn analytics(&mut self, wanted: Analytics, ctx: &mut Context<Self>) -> odeon::Result<Forwarded> {
         Ok(match ctx.find::<Question>(&wanted.question).await? {
