@@ -2,9 +2,11 @@
 
 use odeon::bench::{self, Metric, Scale};
 
+type Path = fn(Scale) -> Vec<Metric>;
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let paths: [(&str, fn(Scale) -> Vec<Metric>); 8] = [
+    let paths: [(&str, Path); 8] = [
         ("tell", bench::tell),
         ("fanin", bench::fan_in),
         ("ask", bench::ask),

@@ -1,6 +1,7 @@
 //! What the macros' code refers to. Not part of the public interface: it may change in any release.
 
 pub use crate::{
+    actor::marker,
     key::{KeyProbe, ViaFromKey, WithoutFromKey},
     reference::RawRef,
     schema::Fingerprint,

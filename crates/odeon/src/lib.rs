@@ -40,5 +40,14 @@ pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
 pub use sending::{Ask, Call, Tell};
 pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
-pub use worker::Worker;
 pub use system::{Capability, Create, Creation, Stats, System};
+pub use worker::Worker;
+
+/// The examples of README and book, compiled.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/your-own-crate.md")]
+    struct YourOwnCrate;
+}

@@ -101,8 +101,10 @@ fn full<M: Message>(to: &RawRef, envelope: Envelope) -> TellError<M> {
 }
 
 fn given_back<M: Message>(error: Error, envelope: Envelope) -> TellError<M> {
-    let message = envelope.into_message().ok().expect("an envelope comes back with the message that went in");
-    TellError::new(message, error)
+    match envelope.into_message() {
+        Ok(message) => TellError::new(message, error),
+        Err(_) => unreachable!("an envelope comes back with the message that went in"),
+    }
 }
 
 impl<M: Message> Unpin for Tell<'_, M> {}

@@ -1,5 +1,6 @@
 //! The life of actors within one process: start, stop, kill, panics, restarts, children, timers, names, troupes.
-#![allow(missing_docs, missing_debug_implementations, reason = "a test's own actors")]
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test's own actors")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers and actors may fail it")]
 
 mod common;
 
@@ -118,8 +119,10 @@ async fn a_panic_restarts_the_actor_until_the_policy_ends_and_keeps_its_mailbox(
     worker.ask(Panic).await.unwrap_err();
     worker.ask(Life).await.unwrap();
     worker.ask(Panic).await.unwrap_err();
-    eventually("the third panic ends it", async || worker.ask(Life).await.is_err_and(|error| error.kind() == "no_such_actor"))
-        .await;
+    eventually("the third panic ends it", async || {
+        worker.ask(Life).await.is_err_and(|error| error.kind() == "no_such_actor")
+    })
+    .await;
     assert_eq!(system.stats().restarts, 2);
     assert_eq!(system.stats().panics, 3);
     system.stop().await;
@@ -231,7 +234,9 @@ async fn what_is_not_handled_comes_back_to_its_sender() {
     .await;
     let letters = Arc::new(AtomicU64::new(0));
     let counted = letters.clone();
-    system.on_dead_letter(move |_| drop(counted.fetch_add(1, Ordering::SeqCst)));
+    system.on_dead_letter(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
     let child = parent.ask(Bear { restarts: false }).await.unwrap();
     child.tell(Return { error: "from outside".into() }).await.unwrap();
     eventually("a tell without a sender is a dead letter", async || letters.load(Ordering::SeqCst) == 1).await;

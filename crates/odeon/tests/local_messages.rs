@@ -1,5 +1,6 @@
 //! Telling and asking within one process: order, back-pressure, cancelling, deadlines, circles, replies that come later.
-#![allow(missing_docs, missing_debug_implementations, reason = "a test's own actors")]
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test's own actors")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers and actors may fail it")]
 
 mod common;
 
@@ -37,7 +38,8 @@ pub struct Block {
 impl Sink {
     fn item(&mut self, item: Item) {
         let last = self.last.insert(item.sender, item.number);
-        self.out_of_order += u64::from(last.is_some_and(|last| last + 1 != item.number) || (last.is_none() && item.number != 0));
+        self.out_of_order +=
+            u64::from(last.is_some_and(|last| last + 1 != item.number) || (last.is_none() && item.number != 0));
         self.seen += 1;
     }
 

@@ -1,5 +1,6 @@
 //! Threads: handlers that block do not stop others, blocking types run on a pool, idle systems cost nothing.
-#![allow(missing_docs, missing_debug_implementations, reason = "a test's own actors")]
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test's own actors")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers and actors may fail it")]
 #![allow(clippy::disallowed_methods, reason = "blocking a thread is what is tested")]
 
 mod common;
@@ -110,9 +111,11 @@ fn an_idle_system_runs_no_thread() {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let ids = tasks.map(|task| task.file_name().to_string_lossy().into_owned());
         let own = std::process::id().to_string();
-        let named = ids.filter(|id| *id != own && {
-            let name = std::fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap_or_default();
-            name.starts_with("odeon-")
+        let named = ids.filter(|id| {
+            *id != own && {
+                let name = std::fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap_or_default();
+                name.starts_with("odeon-")
+            }
         });
         named.map(|id| switches(&id)).sum::<u64>()
     };

@@ -6,20 +6,20 @@ use std::time::Instant;
 /// Sixty-four bytes.
 #[message]
 #[derive(Debug)]
-pub struct Parcel {
+pub(crate) struct Parcel {
     pub(super) words: [u64; 8],
 }
 
 /// When this many have come, the answer.
 #[message(reply = u64)]
 #[derive(Debug)]
-pub struct WhenAll {
+pub(crate) struct WhenAll {
     pub(super) count: u64,
 }
 
 /// Counts.
 #[derive(Debug, Default)]
-pub struct Sink {
+pub(crate) struct Sink {
     seen: u64,
     waiting: Option<(u64, ReplyTo<u64>)>,
 }
@@ -47,7 +47,7 @@ impl Sink {
 /// Sends so many parcels.
 #[message]
 #[derive(Debug)]
-pub struct Send {
+pub(crate) struct Send {
     pub(super) count: u64,
     pub(super) to: ActorRef<Sink>,
 }
@@ -55,14 +55,14 @@ pub struct Send {
 /// Asks so often; answers each ask's time in nanoseconds.
 #[message(reply = Vec<u32>)]
 #[derive(Debug)]
-pub struct AskOften {
+pub(crate) struct AskOften {
     pub(super) count: u64,
     pub(super) whom: ActorRef<Echo>,
 }
 
 /// Sends and asks.
 #[derive(Debug, Default)]
-pub struct Source;
+pub(crate) struct Source;
 
 #[actor("bench.source")]
 impl Source {
@@ -87,18 +87,18 @@ impl Source {
 /// Answered with its number.
 #[message(reply = u64)]
 #[derive(Debug)]
-pub struct Ping {
+pub(crate) struct Ping {
     pub(super) number: u64,
 }
 
 /// A message that changes a counter.
 #[message]
 #[derive(Debug)]
-pub struct Poke;
+pub(crate) struct Poke;
 
 /// Answers.
 #[derive(Debug, Default)]
-pub struct Echo {
+pub(crate) struct Echo {
     poked: u64,
 }
 
@@ -116,21 +116,21 @@ impl Echo {
 /// Passed round a ring.
 #[message]
 #[derive(Debug)]
-pub struct Token {
+pub(crate) struct Token {
     pub(super) left: u64,
 }
 
 /// The next in the ring, and whom to tell at the end.
 #[message]
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     pub(super) next: ActorRef<Hop>,
     pub(super) end: ActorRef<Sink>,
 }
 
 /// One of a ring.
 #[derive(Debug, Default)]
-pub struct Hop {
+pub(crate) struct Hop {
     link: Option<Link>,
 }
 
@@ -152,14 +152,14 @@ impl Hop {
 /// How many to create, and whether each is told something and stopped.
 #[message(reply = u64)]
 #[derive(Debug)]
-pub struct Breed {
+pub(crate) struct Breed {
     pub(super) count: u64,
     pub(super) stop: bool,
 }
 
 /// Creates actors and forgets them.
 #[derive(Debug, Default)]
-pub struct Breeder {
+pub(crate) struct Breeder {
     ended: u64,
     waiting: Option<(u64, ReplyTo<u64>)>,
 }
@@ -194,11 +194,11 @@ impl Breeder {
 /// Works without end, in pieces of 20 µs.
 #[message]
 #[derive(Debug)]
-pub struct Work;
+pub(crate) struct Work;
 
 /// Keeps a core busy by telling itself to.
 #[derive(Debug, Default)]
-pub struct Busy;
+pub(crate) struct Busy;
 
 #[actor("bench.busy")]
 impl Busy {

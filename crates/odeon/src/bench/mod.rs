@@ -15,11 +15,11 @@ use std::time::Instant;
 pub struct Metric {
     /// What was measured, `local.tell`.
     pub path: &'static str,
-    /// Which of its figures, `throughput`.
+    /// Which of its figures, `rate`.
     pub metric: &'static str,
     /// The median.
     pub value: f64,
-    /// `M/s`, `µs`.
+    /// `1/s`, `µs`.
     pub unit: &'static str,
     /// How many runs.
     pub runs: u32,
@@ -65,9 +65,9 @@ pub fn all(scale: Scale) -> Vec<Metric> {
     [tell, fan_in, ask, ring, create, lifecycle, idle, busy].iter().flat_map(|path| path(scale)).collect()
 }
 
-/// Millions of operations in a second since `began`.
+/// Operations in a second since `began`.
 fn rate(count: u64, began: Instant) -> f64 {
-    count as f64 / began.elapsed().as_secs_f64() / 1e6
+    count as f64 / began.elapsed().as_secs_f64()
 }
 
 /// A value of sorted samples at a share of them.

@@ -47,7 +47,7 @@ fn sending(path: &'static str, senders: u64, scale: Scale) -> Vec<Metric> {
         }
         Ok(values)
     });
-    vec![Metric::of(path, "throughput", "M/s", values)]
+    vec![Metric::of(path, "rate", "1/s", values)]
 }
 
 /// One actor tells another 64 bytes, again and again.
@@ -120,7 +120,7 @@ pub fn create(scale: Scale) -> Vec<Metric> {
             Ok(rate(count, began))
         })
     });
-    vec![Metric::of("local.create", "throughput", "M/s", values.skip(1).collect())]
+    vec![Metric::of("local.create", "rate", "1/s", values.skip(1).collect())]
 }
 
 /// Actors are created by another, told something, and stopped; their parent learns of each end.
@@ -138,7 +138,7 @@ pub fn lifecycle(scale: Scale) -> Vec<Metric> {
         }
         Ok(values.split_off(1))
     });
-    vec![Metric::of("local.lifecycle", "throughput", "M/s", values)]
+    vec![Metric::of("local.lifecycle", "rate", "1/s", values)]
 }
 
 /// What an idle actor holds, and what a process full of them does.
@@ -163,10 +163,7 @@ pub fn idle(scale: Scale) -> Vec<Metric> {
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok((bytes, cpu_millis() - began))
     });
-    vec![
-        Metric::of("local.idle", "memory", "B", vec![bytes]),
-        Metric::of("local.idle", "CPU in 2 s", "ms", vec![cpu]),
-    ]
+    vec![Metric::of("local.idle", "memory", "B", vec![bytes]), Metric::of("local.idle", "cpu", "ms", vec![cpu])]
 }
 
 /// How long another actor takes to answer while four never rest.

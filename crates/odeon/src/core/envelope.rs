@@ -305,7 +305,7 @@ impl<M: Message> Unaddressed<M> {
         start: |payload, _, _, _| {
             // SAFETY: V-1.
             drop(unsafe { take::<M>(payload) });
-            Step::Done(super::scratch::End::Failed(Box::new(format!("{} reached no actor type", M::NAME))))
+            Step::Done(super::scratch::End::Failed(Box::new((format!("{} reached no actor type", M::NAME),))))
         },
         // SAFETY: V-1.
         drop: |payload| drop(unsafe { take::<M>(payload) }),

@@ -103,9 +103,8 @@ pub(crate) fn write(head: &Head, entries: VecDeque<Entry>) -> Result<Frozen> {
     let now = clock::fine();
     let _here = current::enter_system(&head.system);
     let entries = entries.into_iter().map(|entry| write_entry(&head.system, entry)).collect::<Result<_>>()?;
-    let (mut timers, children) = head.with_extra(|extra| {
-        (extra.timers.list().to_vec(), extra.children.iter().copied().collect())
-    });
+    let (mut timers, children) =
+        head.with_extra(|extra| (extra.timers.list().to_vec(), extra.children.iter().copied().collect()));
     timers.iter_mut().for_each(|timer| timer.at = timer.at.saturating_sub(now));
     Ok(Frozen { type_name: head.kind.name.to_owned(), address: head.address(), entries, timers, children })
 }
@@ -175,7 +174,9 @@ fn read_entry(system: &Arc<Inner>, kind: &'static ActorType, entry: FrozenEntry)
                 Origin::Remote(Box::new(RemoteOrigin { from, settle: Arc::new(NoFlow), ticket: 0 }))
             });
             let handle = ask.map(|ask| {
-                reply_to::read(system, ask, handler.ask.name, |facts, to, system| handler.remote_reply(facts, to, system))
+                reply_to::read(system, ask, handler.ask.name, |facts, to, system| {
+                    handler.remote_reply(facts, to, system)
+                })
             });
             Entry::Message(handler.read(Codec::Postcard, &body, origin, handle).map_err(|unread| unread.error)?)
         }

@@ -48,9 +48,48 @@ impl Gate {
     }
 
     /// Sets the deadline, by `CLOCK_BOOTTIME`; wakes those that were held.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called once agents publish their pause deadline to workers"))]
     pub(crate) fn open_until(&self, until: u64) {
         self.until.store(until, Ordering::SeqCst);
         let held = std::mem::take(&mut *self.held.lock());
         held.values().for_each(scheduler::wake_any);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    /// Counts.
+    #[derive(Debug, Default)]
+    struct Counter(u64);
+    /// One more.
+    #[message(reply = u64)]
+    #[derive(Debug)]
+    struct More;
+    #[actor("gate.counter")]
+    impl Counter {
+        fn more(&mut self, _: More) -> u64 {
+            self.0 += 1;
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn past_the_deadline_named_actors_rest_until_a_later_one() {
+        let system = System::local();
+        let named = system.named::<Counter>("a");
+        let nameless = system.create::<Counter>(()).await.unwrap();
+        assert_eq!(named.ask(More).await.unwrap(), 1);
+        system.inner.gate.open_until(clock::boot());
+        let held = tokio::spawn(named.ask(More).timeout(Duration::from_secs(60)));
+        for round in 1..20 {
+            assert_eq!(nameless.ask(More).await.unwrap(), round, "nameless actors go on");
+        }
+        assert!(!held.is_finished(), "the named one rests");
+        system.inner.gate.open_until(clock::NEVER);
+        assert_eq!(held.await.unwrap().unwrap(), 2);
+        system.stop().await;
     }
 }

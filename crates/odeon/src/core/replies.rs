@@ -45,9 +45,4 @@ impl Replies {
     pub(crate) fn take(&self, correlation: u64) -> Option<Arc<dyn AnySlot>> {
         self.pending.lock().slots.remove(&correlation)
     }
-
-    /// Slots kept now.
-    pub(crate) fn len(&self) -> usize {
-        self.pending.lock().slots.len()
-    }
 }

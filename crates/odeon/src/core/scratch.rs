@@ -19,12 +19,15 @@ use std::{
     task::{Context, Poll},
 };
 
+/// A text behind a thin pointer, so that steps fit into registers.
+pub(crate) type Text = Box<(String,)>;
+
 /// How a step of an actor's work ended. Small enough for registers: nearly all are `Ok`.
 pub(crate) enum End {
     /// Well.
     Ok,
     /// The handler of a tell, or a hook, answered an error.
-    Failed(Box<String>),
+    Failed(Text),
     /// `start` and `started` are through.
     Started,
     /// `start` or `started` failed.
@@ -38,7 +41,7 @@ pub(crate) enum Step {
     /// It waits, and lies in [`Scratch::parked`].
     Parked,
     /// It panicked, with this text, and is dropped.
-    Panicked(Box<String>),
+    Panicked(Text),
 }
 
 type Work = dyn Future<Output = End>;
@@ -150,7 +153,7 @@ impl Scratch {
                     // SAFETY: written above, not dropped, not used again.
                     let _ = catch_unwind(AssertUnwindSafe(|| unsafe { place.drop_in_place() }));
                 }
-                Step::Panicked(Box::new(panic_text(&*panic)))
+                Step::Panicked(Box::new((panic_text(&*panic),)))
             }
         };
         if !small {
@@ -190,7 +193,7 @@ impl Parked {
                 *back = Some(self);
                 Step::Parked
             }
-            Err(panic) => Step::Panicked(Box::new(panic_text(&*panic))),
+            Err(panic) => Step::Panicked(Box::new((panic_text(&*panic),))),
         }
     }
 }

@@ -34,8 +34,15 @@ pub(crate) struct ActorType {
     pub(crate) name: &'static str,
     pub(crate) options: Options,
     handlers: HashMap<u64, HandlerEntry>,
-    make: fn(&Arc<Inner>, &'static Self, WireCodec, &[u8], Birth) -> Result<Arc<dyn AnyCell>>,
+    make: Make,
 }
+
+/// Makes a cell from arguments as bytes.
+type Make = fn(&Arc<Inner>, &'static ActorType, WireCodec, &[u8], Birth) -> Result<Arc<dyn AnyCell>>;
+/// Reads a message.
+type Read = fn(Codec, &[u8], Origin, Option<ReplyHandle>) -> Result<Envelope, Box<Unread>>;
+/// Makes the handle of an ask whose asker is in another process.
+type Remote = fn(AskFacts, (Direct, u64, Codec), Arc<Inner>) -> ReplyHandle;
 
 /// Types already described. Pure facts: two systems of a process share them without noticing.
 static TYPES: LazyLock<RwLock<HashMap<TypeId, &'static ActorType>>> = LazyLock::new(RwLock::default);
@@ -63,13 +70,6 @@ impl ActorType {
     /// The handler of a message.
     pub(crate) fn find(&self, type_id: u64) -> Option<&HandlerEntry> {
         self.handlers.get(&type_id)
-    }
-
-    /// The handler of a message by its name, whole or without the crate.
-    pub(crate) fn find_named(&self, name: &str) -> Option<&HandlerEntry> {
-        let short = |entry: &&HandlerEntry| entry.tell.name.rsplit('.').next() == Some(name);
-        let whole = self.handlers.values().find(|entry| entry.tell.name == name);
-        whole.or_else(|| self.handlers.values().find(short))
     }
 
     /// Makes a cell from arguments as bytes.
@@ -132,8 +132,8 @@ pub(crate) struct HandlerEntry {
     pub(crate) tell: &'static MessageTable,
     pub(crate) ask: &'static MessageTable,
     reply: Option<u64>,
-    read: fn(Codec, &[u8], Origin, Option<ReplyHandle>) -> Result<Envelope, Box<Unread>>,
-    remote: fn(AskFacts, (Direct, u64, Codec), Arc<Inner>) -> ReplyHandle,
+    read: Read,
+    remote: Remote,
 }
 
 /// What is left of a message whose body could not be read.

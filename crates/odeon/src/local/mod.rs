@@ -146,7 +146,7 @@ impl Outside for Alone {
             Err(error) => return Sent::Refused(error, envelope),
         };
         match &to {
-            Address::Named { name, starts, .. } => self.names.send(&system, name, *starts, envelope, force, waker),
+            Address::Named { name, starts, .. } => self.names.send(&system, (name, *starts), (envelope, force), waker),
             Address::Troupe(place) => {
                 let found = self.troupes.lock().get(&place.serial).cloned().filter(|_| system.is_mine(*place));
                 match found {

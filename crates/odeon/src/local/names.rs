@@ -163,12 +163,11 @@ impl Names {
     pub(super) fn send(
         &self,
         system: &Arc<Inner>,
-        name: &Arc<str>,
-        starts: bool,
-        mut envelope: Envelope,
-        force: bool,
+        (name, starts): (&Arc<str>, bool),
+        message: (Envelope, bool),
         waker: Option<&Waker>,
     ) -> Sent {
+        let (mut envelope, force) = message;
         loop {
             let mut table = self.table.lock();
             let closed = table.closed;

@@ -153,7 +153,8 @@ impl Inner {
             .thread_name("odeon-io")
             .enable_all()
             .build()?;
-        let restless = config.restless || std::env::var_os("ODEON_RESTLESS").is_some_and(|value| value != "0");
+        // Set, the variable decides, so that suites can be run both ways.
+        let restless = std::env::var("ODEON_RESTLESS").map_or(config.restless, |value| value != "0");
         let inner = Arc::new(Self {
             node: config.node,
             boot: config.boot,
@@ -229,13 +230,6 @@ impl Inner {
     /// The actor type of that name.
     pub(crate) fn kind(&self, name: &str) -> Option<&'static ActorType> {
         self.types.read().get(name).copied()
-    }
-
-    /// All known actor types, by name.
-    pub(crate) fn kinds(&self) -> Vec<&'static ActorType> {
-        let mut kinds: Vec<_> = self.types.read().values().copied().collect();
-        kinds.sort_unstable_by_key(|kind| kind.name);
-        kinds
     }
 
     /// A number for a new actor.

@@ -1,5 +1,5 @@
 //! What the tests of one process share.
-#![allow(dead_code, reason = "every test target uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "every test target uses its own part")]
 
 use odeon::prelude::*;
 use std::time::Instant;
