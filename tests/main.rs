@@ -1,6 +1,7 @@
 //! Black-box scenarios against the built executables. One target, so that it links once.
 
 mod bad_input;
+mod book;
 mod harness;
 mod one_host;
 mod three_hosts;

@@ -155,8 +155,9 @@ fn no_path_of_one_machine_is_written_down() {
 
 #[test]
 fn what_references_offer_themselves_is_no_handlers_name() {
-    let reference = fs::read_to_string(root().join("crates/odeon/src/reference.rs")).unwrap();
-    let (_, own) = reference.split_once("impl<A: Actor> ActorRef<A> {").unwrap();
+    let references = rust_files("crates/odeon/src/reference");
+    let of_actors = |(_, text): &(PathBuf, String)| Some(text.split_once("impl<A: Actor> ActorRef<A> {")?.1.to_owned());
+    let own = references.iter().find_map(of_actors).unwrap();
     let (own, _) = own.split_once("\n}").unwrap();
     let methods: Vec<&str> = own
         .lines()
@@ -176,4 +177,18 @@ fn the_macros_know_how_long_a_name_may_be() {
     let text = fs::read_to_string(root().join("crates/macros/src/attribute.rs")).unwrap();
     let expected = format!("const NAME_BYTES_MAX: usize = {};", odeon_protocol::limits::TYPE_NAME_BYTES_MAX);
     assert!(text.contains(&expected), "the macros lack `{expected}`");
+}
+
+#[test]
+fn rust_in_the_book_is_compiled() {
+    let compiled = fs::read_to_string(root().join("crates/odeon/src/lib.rs")).unwrap();
+    let mut pages = vec![root().join("README.md")];
+    files(&root().join("docs"), &[".md"], &mut pages);
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let rust = text.lines().any(|line| line.starts_with("```rust"));
+        let path = page.strip_prefix(root()).unwrap().display().to_string();
+        let included = compiled.contains(&format!("include_str!(\"../../../{path}\")"));
+        assert!(!rust || included, "{path} has Rust in it: name it in `mod book` of crates/odeon/src/lib.rs");
+    }
 }

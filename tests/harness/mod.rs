@@ -132,10 +132,12 @@ impl Agent {
         self.odeon(&with_flag).json()
     }
 
-    /// Asks an actor.
+    /// Asks an actor; `fields` is JSON, or nothing.
     #[track_caller]
     pub(crate) fn ask(&self, target: &str, message: &str, fields: &str) -> Value {
-        self.odeon(&["ask", target, message, fields, "--timeout", "20s"]).json()
+        let mut args = vec!["ask", target, message, "--timeout", "20s"];
+        args.extend((!fields.is_empty()).then_some(fields));
+        self.odeon(&args).json()
     }
 
     /// Waits until the agent is ready.
@@ -153,10 +155,6 @@ impl Agent {
     /// Everything that it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("agent.log")).unwrap_or_default()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Ends it at once, as a crash would.
