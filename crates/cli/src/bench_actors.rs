@@ -7,23 +7,23 @@ const OUTSTANDING: usize = 1000;
 
 /// 64 bytes of fields, to be counted.
 #[message]
-pub struct Item {
+pub(crate) struct Item {
     a: [u64; 8],
 }
 
 /// How many items came.
 #[message(reply = u64)]
-pub struct Counted;
+pub(crate) struct Counted;
 
 /// Comes back as it is.
 #[message(reply = Item)]
-pub struct Ping {
+pub(crate) struct Ping {
     item: Item,
 }
 
 /// Counts and echoes.
 #[derive(Debug, Default)]
-pub struct Echo {
+pub(crate) struct Echo {
     items: u64,
 }
 
@@ -43,39 +43,39 @@ impl Echo {
 /// Figures of one run, times in microseconds.
 #[odeon::data]
 #[derive(Debug, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Messages or asks a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Median of an ask.
-    pub p50: f64,
+    pub(crate) p50: f64,
     /// 99th percentile of an ask.
-    pub p99: f64,
+    pub(crate) p99: f64,
 }
 
 /// Tells an echo on that host for so long, until all is counted.
 #[message(reply = Measured)]
-pub struct Tell {
+pub(crate) struct Tell {
     host: String,
     ms: u64,
 }
 
 /// Asks an echo on that host for so long, one at a time.
 #[message(reply = Measured)]
-pub struct AskOne {
+pub(crate) struct AskOne {
     host: String,
     ms: u64,
 }
 
 /// Asks an echo on that host for so long, from a thousand actors.
 #[message(reply = Measured)]
-pub struct AskMany {
+pub(crate) struct AskMany {
     host: String,
     ms: u64,
 }
 
 /// Runs the measurements.
 #[derive(Debug, Default)]
-pub struct Driver {
+pub(crate) struct Driver {
     run: Option<Run>,
 }
 
@@ -86,6 +86,7 @@ struct Run {
     from: Instant,
     left: usize,
     asks: u64,
+    failure: Option<String>,
 }
 
 #[actor("bench.driver")]
@@ -129,7 +130,7 @@ impl Driver {
     async fn ask_many(&mut self, run: AskMany, ctx: &mut Context<Self>) -> odeon::Result<odeon::Deferred> {
         let echo = ctx.create::<Echo>(()).on(run.host).await?;
         let (reply, deferred) = ctx.defer();
-        self.run = Some(Run { reply, from: Instant::now(), left: OUTSTANDING, asks: 0 });
+        self.run = Some(Run { reply, from: Instant::now(), left: OUTSTANDING, asks: 0, failure: None });
         for _ in 0..OUTSTANDING {
             let asker = ctx.create::<Asker>(()).await?;
             asker.tell(Go { echo: echo.clone(), ms: run.ms, driver: ctx.me() }).await?;
@@ -141,43 +142,50 @@ impl Driver {
         let Some(run) = &mut self.run else { return };
         run.asks += done.asks;
         run.left -= 1;
+        run.failure = run.failure.take().or(done.failure);
         if run.left == 0
             && let Some(run) = self.run.take()
         {
             let rate = run.asks as f64 / run.from.elapsed().as_secs_f64();
-            run.reply.send(Measured { rate, ..Measured::default() });
+            match run.failure {
+                None => run.reply.send(Measured { rate, ..Measured::default() }),
+                Some(failure) => run.reply.fail(failure),
+            }
         }
     }
 }
 
 /// Ask that echo for so long, then say how often.
 #[message]
-pub struct Go {
+pub(crate) struct Go {
     echo: ActorRef<Echo>,
     ms: u64,
     driver: ActorRef<Driver>,
 }
 
-/// How often an asker asked.
+/// How often an asker asked, and what ended it early.
 #[message]
-pub struct Done {
+pub(crate) struct Done {
     asks: u64,
+    failure: Option<String>,
 }
 
 /// One of a thousand.
 #[derive(Debug, Default)]
-pub struct Asker;
+pub(crate) struct Asker;
 
 #[actor("bench.asker")]
 impl Asker {
     async fn go(&mut self, go: Go, ctx: &mut Context<Self>) -> odeon::Result {
         let (from, limit) = (Instant::now(), Duration::from_millis(go.ms));
-        let mut asks = 0;
-        while from.elapsed() < limit {
-            go.echo.ask(Ping { item: Item { a: [asks; 8] } }).await?;
-            asks += 1;
+        let (mut asks, mut failure) = (0, None);
+        while failure.is_none() && from.elapsed() < limit {
+            match go.echo.ask(Ping { item: Item { a: [asks; 8] } }).await {
+                Ok(_) => asks += 1,
+                Err(error) => failure = Some(error.to_string()),
+            }
         }
-        go.driver.tell(Done { asks }).await?;
+        go.driver.tell(Done { asks, failure }).await?;
         ctx.stop();
         Ok(())
     }

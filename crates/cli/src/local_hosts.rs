@@ -33,8 +33,12 @@ const HTTP_PORT: u16 = 7480;
 pub(crate) struct Plan {
     /// How many hosts.
     pub(crate) hosts: u8,
-    /// `PATH ARGS` of each worker.
+    /// `PATH ARGS` of each worker that every host runs.
     pub(crate) workers: Vec<String>,
+    /// The same of one host, by its number from 1.
+    pub(crate) workers_of: Vec<(u8, String)>,
+    /// Built-in workers inside the agent of one host, by its number.
+    pub(crate) embedded: Vec<(u8, String)>,
     /// Listening sockets by name, with the port that is tried first.
     pub(crate) listeners: Vec<(String, u16)>,
     /// Environment of the agents, inherited by their workers.
@@ -75,8 +79,12 @@ impl Host {
         command.arg("agent").arg("--stop-on-eof").args(["--name", &name]);
         command.arg("--listen").arg(free_udp(address)?.to_string()).arg("--http").arg(http.to_string());
         command.arg("--data").arg(&directory);
-        for worker in &plan.workers {
+        let of_this = |of: &&(u8, String)| of.0 == number;
+        for worker in plan.workers.iter().chain(plan.workers_of.iter().filter(of_this).map(|(_, worker)| worker)) {
             command.arg("--worker").arg(worker);
+        }
+        for (_, name) in plan.embedded.iter().filter(of_this) {
+            command.arg("--embed").arg(name);
         }
         for (name, address) in &listeners {
             command.arg("--worker-listen").arg(format!("{name}={address}"));
