@@ -309,6 +309,8 @@ async fn messages_for_a_resting_actor_survive_its_stop() {
     teller.tell(TellGated { to: gated.clone(), count: 100 }).await.unwrap();
     let accepted = accepted("rest");
     until("all is on its way", || accepted.load(Ordering::SeqCst) == 100).await;
+    let started = |process, message: &ToAgent| process == 1 && matches!(message, ToAgent::Started { .. });
+    until("it has started", || pair.agent.was_told(started)).await;
     gate("rest").add_permits(10);
     // It stops after what was queued before; what comes later goes to the next instance, on the other worker.
     gated.stop();
@@ -319,8 +321,12 @@ async fn messages_for_a_resting_actor_survive_its_stop() {
     until("all is handled", || pair.one.stats().flows == 0 && pair.two.stats().flows == 0).await;
     let seen = gated.ask(Seen).await.unwrap();
     assert!(seen.into_iter().eq((0..100).chain(0..100)));
-    assert!(pair.agent.was_told(|process, message| process == 1 && matches!(message, ToAgent::Stopping { .. })));
-    assert!(pair.agent.was_told(|process, message| process == 1 && matches!(message, ToAgent::Ended { .. })));
+    for process in 0..2 {
+        let told = |fits: fn(&ToAgent) -> bool| pair.agent.was_told(|from, message| from == process && fits(message));
+        let stopping = told(|message| matches!(message, ToAgent::Stopping { .. }));
+        let ended = told(|message| matches!(message, ToAgent::Ended { .. }));
+        assert_eq!((stopping, ended), (process == 1, process == 1), "{process}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,7 +407,8 @@ async fn names_that_flip_keep_each_senders_order() {
     loop {
         let seen = gated.ask(Seen).timeout(LONG).await.unwrap();
         if seen.len() >= expected.len() {
-            assert_eq!(seen, expected);
+            let wrong = seen.iter().zip(&expected).position(|(one, two)| one != two);
+            assert_eq!((seen.len(), wrong), (expected.len(), None), "{:?}", wrong.map(|at| &seen[at..at + 5]));
             break;
         }
         assert!(begun.elapsed() < LONG, "{} of {}", seen.len(), expected.len());

@@ -20,7 +20,7 @@ use odeon_protocol::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     sync::{
         Arc,
@@ -165,22 +165,23 @@ impl Link {
 
     /// Actors elsewhere are gone: what they had is not settled any more.
     fn lost(&self, gone: &dyn Fn(Direct) -> bool, reason: Reason) {
-        for ask in self.asks.take_where(|ask| gone(ask.to)) {
-            let text = format!("odeon:{}: {reason}", ask.to);
-            ask.slot.fail(Error::from_wire(reason, text, true));
-            self.settle(ask.flow, ask.sequence, 1, 0);
-        }
+        let mut flows = HashSet::new();
         for shard in &self.sending {
             let names = self.names.read();
-            let (outstanding, woken) = shard.lock().lose_where(|key, route| match (route, &key.to) {
+            let (lost, outstanding, woken) = shard.lock().lose_where(|key, route| match (route, &key.to) {
                 (Route::Place(place, _), _) => gone(place),
                 // Sent by the agent to where it said then that the name is.
                 (Route::Agent, Target::Name(name)) => names.was_at(name, gone),
                 (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => false,
             });
             drop(names);
+            flows.extend(lost);
             self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
             woken.into_iter().for_each(Waker::wake);
+        }
+        for ask in self.asks.take_where(|ask| gone(ask.to) || flows.contains(&ask.flow)) {
+            let text = format!("{}: {reason}", ask.slot.facts().message);
+            ask.slot.fail(Error::from_wire(reason, text, true));
         }
         self.names.write().lose(gone);
     }

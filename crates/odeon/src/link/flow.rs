@@ -290,13 +290,14 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()
     }
 
-    /// Forgets the flows that fit: their receivers are gone. Returns what was outstanding and whom to wake.
-    pub(crate) fn lose_where(&mut self, fits: impl Fn(&K, Route) -> bool) -> (u64, Vec<Waker>) {
+    /// Forgets the flows that fit: their receivers are gone. Returns which, what was outstanding, and whom to wake.
+    pub(crate) fn lose_where(&mut self, fits: impl Fn(&K, Route) -> bool) -> (Vec<u32>, u64, Vec<Waker>) {
         let gone: Vec<_> =
             self.flows.iter().filter(|(_, flow)| fits(&flow.key, flow.route)).map(|(id, _)| *id).collect();
         let outstanding =
             gone.iter().filter_map(|id| self.flows.get(id)).map(|flow| u64::from(flow.outstanding())).sum();
-        (outstanding, gone.into_iter().flat_map(|id| self.forget(id)).collect())
+        let woken = gone.iter().flat_map(|id| self.forget(*id)).collect();
+        (gone, outstanding, woken)
     }
 
     #[cfg(test)]
@@ -416,6 +417,8 @@ impl Ledger {
 pub(crate) struct FlowKey {
     pub(crate) from: Serial,
     pub(crate) to: Target,
+    /// 0, and more for messages that must not wait while the first window is used up.
+    pub(crate) lane: u32,
 }
 
 #[cfg(test)]
@@ -519,8 +522,8 @@ mod tests {
         let mut sending = Sending::new(1, 1);
         (0..3).for_each(|_| _ = go(sending.send(&1, at(7, 0, 0, 0))));
         go(sending.send(&2, at(8, 0, 0, 0)));
-        let (outstanding, woken) = sending.lose_where(|_, route| route == at(7, 0, 0, 0).route);
-        assert_eq!((outstanding, woken.len(), sending.outstanding()), (3, 0, 1));
+        let (gone, outstanding, _) = sending.lose_where(|_, route| route == at(7, 0, 0, 0).route);
+        assert_eq!((gone, outstanding, sending.outstanding()), (vec![1], 3, 1));
         let (outstanding, _) = sending.lose();
         assert_eq!((outstanding, sending.outstanding()), (1, 0));
     }

@@ -26,6 +26,9 @@ use std::{
 /// Places of a chain of asks that fit into the extension.
 const CHAIN_MAX: usize = 41;
 
+/// Flows beside one another for what must not wait.
+const LANES_MAX: u32 = 64;
+
 /// Where a message is to go.
 enum Way {
     /// Out, in a flow.
@@ -65,8 +68,8 @@ impl Link {
                 Way::Here(serial) => return deliver_here(&system, serial, &to, envelope),
             };
             let sender = self.sender(&system, &envelope.origin);
-            let key = FlowKey { from: sender.place.serial, to: target };
-            let step = self.shard_of_sender(&key).lock().send(&key, now);
+            let mut key = FlowKey { from: sender.place.serial, to: target, lane: 0 };
+            let step = self.number(&mut key, now, force);
             let numbers = match step {
                 Step::Go(numbers) => numbers,
                 Step::Wait | Step::TooMany if force => beside(now.route),
@@ -137,6 +140,17 @@ impl Link {
     pub(super) fn is_on_its_way(&self, name: &Arc<str>, waker: Option<&Waker>) -> bool {
         let fits = |key: &FlowKey| matches!(&key.to, Target::Name(to) if to == name);
         self.sending.iter().any(|shard| shard.lock().wait_where(fits, waker))
+    }
+
+    /// A number in the flow, or in one beside it for what must not wait.
+    fn number(&self, key: &mut FlowKey, now: Now, force: bool) -> Step {
+        let mut sending = self.shard_of_sender(key).lock();
+        loop {
+            match sending.send(key, now) {
+                Step::Wait if force && key.lane < LANES_MAX => key.lane += 1,
+                step => return step,
+            }
+        }
     }
 
     fn wait_for_flow(&self, key: &FlowKey, waker: Option<&Waker>) -> bool {
@@ -223,7 +237,7 @@ enum Failed {
     Never(Error),
 }
 
-/// Numbers of a message that must not wait and finds its window used up: it goes beside the flow.
+/// Numbers of a message that must not wait and finds all its windows used up: it goes beside the flows.
 const fn beside(route: Route) -> Numbers {
     Numbers { flow: 0, sequence: 0, opens: false, route, report: false }
 }
