@@ -186,8 +186,8 @@ impl Running<'_> {
         }
         match self.body().phase {
             Phase::Live => match self.next_entry() {
-                Some(entry) => self.take(entry),
-                None => Next::Stop(Turn::Rest),
+                Ok(entry) => self.take(entry),
+                Err(turn) => Next::Stop(turn),
             },
             Phase::Fresh => {
                 self.body().phase = Phase::Starting;
@@ -230,22 +230,27 @@ impl Running<'_> {
         Next::Stop(Turn::Rest)
     }
 
-    /// The next entry, or nothing after the cell has become idle.
-    fn next_entry(&self) -> Option<Entry> {
+    /// The next entry, or what becomes of the cell as there is none.
+    fn next_entry(&self) -> Result<Entry, Turn> {
         loop {
             if let Some(entry) = self.body().batch.pop_front() {
-                return Some(entry);
+                return Ok(entry);
             }
             let mut inbox = self.head.inbox.lock();
             let taken = inbox.queue.len();
             if taken == 0 && inbox.waiters.is_none() {
+                // Signals are set before the lock is taken, so one that came since they were last heeded shows here.
+                if self.head.signals.load(Ordering::Relaxed) != 0 {
+                    inbox.state = State::Queued;
+                    return Err(Turn::Again);
+                }
                 inbox.state = State::Idle;
                 let queue = mem::take(&mut inbox.queue);
                 let batch = mem::take(&mut self.body().batch);
                 drop(inbox);
                 give_buffer(queue);
                 give_buffer(batch);
-                return None;
+                return Err(Turn::Rest);
             }
             mem::swap(&mut inbox.queue, &mut self.body().batch);
             // Some senders go on; all of them before the mailbox may become idle, so that none waits for ever.
