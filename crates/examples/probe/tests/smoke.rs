@@ -1,4 +1,5 @@
 //! Every actor of the probe does its one thing, on a system in this process, and says it in the JSON that scripts rely on.
+//! And the program starts: the scenarios in `tests/` take the executable that this test has built.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +8,9 @@ use probe::{
     Add, Alive, Blob, Counter, Crasher, Echo, Echoer, Exits, Gaps, Get, Next, Panic, Parent, Relay, Send, Sequence,
     Size, Sleep, Spawn, StopChild,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::process::{Command, Stdio};
 use tokio::time::Instant;
 
 fn system() -> System {
@@ -113,4 +116,18 @@ fn messages_read_the_json_that_people_write() {
     assert_eq!((spawn.type_name.as_str(), spawn.requires), ("probe.echo", None));
     let send: Send = serde_json::from_value(json!({"to": "probe.sequence/s1", "count": 10, "bytes": 64})).unwrap();
     assert_eq!((send.to.global_name(), send.count, send.rate), (Some("probe.sequence/s1"), 10, None));
+}
+
+#[test]
+fn the_program_alone_says_so_and_ends_when_asked() {
+    use std::io::{BufRead, BufReader};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_probe"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!(said.contains("runs alone, as no agent started it"), "{said}");
+    assert!(status.success(), "{status}");
 }
