@@ -38,7 +38,9 @@ impl Links {
     /// Sends what gathered, until nothing is left.
     async fn drain(self, node: NodeId) {
         loop {
-            let Some(next) = self.waiting.lock().get(&node).and_then(|waiting| waiting.frames.front().cloned()) else { return };
+            let Some(next) = self.waiting.lock().get(&node).and_then(|waiting| waiting.frames.front().cloned()) else {
+                return;
+            };
             self.convention.room(node, &next).await;
             let mut all = self.waiting.lock();
             let Some(waiting) = all.get_mut(&node) else { return };

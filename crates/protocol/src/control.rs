@@ -16,6 +16,7 @@ use crate::{
     frame::Codec,
     id::{Boot, ConventionId, NodeId, Serial, WorkerId},
     reason::{ExitCause, Reason},
+    time::Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -197,6 +198,21 @@ pub enum FromAgent {
         boot: Boot,
         /// The blocks whose actors are lost; empty for all of that boot.
         blocks: Vec<u64>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Until when this process's named actors may run, by `CLOCK_BOOTTIME`; said anew with every renewal.
+    Lease {
+        /// From here on no handler of a named actor may start.
+        pause_at: Time,
+        /// From here on a process with a named actor that is not at rest is ended.
+        kill_at: Time,
+    },
+    /// One actor is gone with its host's lease: what was sent to it and is not settled may have run. Others of that host
+    /// may live on.
+    PlaceLost {
+        /// Where it was.
+        place: Direct,
         /// Why.
         reason: Reason,
     },

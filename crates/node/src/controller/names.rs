@@ -61,6 +61,10 @@ impl Names {
         self.releasing == 0 && self.held.is_empty() && self.work.is_empty()
     }
 
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.held.contains_key(name)
+    }
+
     /// The name is no longer this host's.
     pub(super) fn forget(&mut self, name: &str) {
         self.held.remove(name);

@@ -84,6 +84,8 @@ pub(super) struct Worker {
     pub(super) capabilities: Vec<(String, Value)>,
     pub(super) actors: u64,
     pub(super) waiting: u64,
+    /// The actors that it said last it had.
+    reported: u64,
     /// The next serial for actors placed here.
     next: Serial,
     /// The last serial of the block that these come from.
@@ -251,6 +253,7 @@ impl Controller {
         worker.admitted = true;
         info!(worker = worker.name, %id, pid = worker.pid, types = worker.types.len(), "worker registered");
         let (types, unit, dedicated) = (worker.types.clone(), worker.unit, worker.dedicated);
+        self.tell_lease(id, *self.parts.convention.lease().borrow());
         if let Some(unit) = self.units.get_mut(&unit) {
             (unit.state, unit.why) = (UnitState::Running, None);
             unit.types = types.iter().map(|info| info.name.clone()).collect();
@@ -287,7 +290,7 @@ impl Controller {
 
     pub(super) fn on_load(&mut self, process: WorkerId, actors: u64, waiting: u64) {
         if let Some(worker) = self.workers.get_mut(&process) {
-            (worker.actors, worker.waiting) = (actors, waiting);
+            (worker.reported, worker.waiting) = (actors, waiting);
         }
     }
 
@@ -326,6 +329,17 @@ impl Controller {
         Some(serial)
     }
 
+    /// Workers report their actors now and then; those with a record are known at any time.
+    pub(super) fn count_actors(&mut self) {
+        let mut known: BTreeMap<WorkerId, u64> = BTreeMap::new();
+        for record in self.records.values() {
+            *known.entry(record.worker).or_default() += 1;
+        }
+        for (id, worker) in &mut self.workers {
+            worker.actors = worker.reported.max(known.get(id).copied().unwrap_or(0));
+        }
+    }
+
     fn count_processes(&self) {
         self.parts.metrics.workers.set(self.workers.len() as u64);
         self.parts.metrics.clients.set(self.clients.len() as u64);
@@ -342,6 +356,7 @@ impl Worker {
             capabilities: hello.capabilities.clone(),
             actors: 0,
             waiting: 0,
+            reported: 0,
             next: Serial(0),
             last: Serial(0),
             admitted: false,
@@ -491,7 +506,7 @@ impl Controller {
 
     pub(super) fn on_listed(&mut self, process: WorkerId, request: u64, actors: Vec<ActorInfo>) {
         if let Some(worker) = self.workers.get_mut(&process) {
-            worker.actors = actors.len() as u64;
+            worker.reported = actors.len() as u64;
         }
         if let Some(listing) = self.lists.get_mut(&request) {
             listing.missing.retain(|worker| *worker != process);

@@ -5,12 +5,20 @@ use crate::{
     convention::{self, Lease, Over},
     router::Why,
 };
-use odeon_cluster::{Liveness, Load, directory::Standing};
-use odeon_protocol::{
-    Boot, ExitCause, NodeId, Reason, Time,
-    control::{Signal, encode},
+use odeon_cluster::{
+    Liveness, Load,
+    directory::{NameState, Standing},
 };
-use std::{collections::BTreeMap, future::pending, thread::available_parallelism, time::Duration};
+use odeon_protocol::{
+    Boot, ExitCause, NodeId, Reason, Time, WorkerId,
+    control::{FromAgent, Signal, encode},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    thread::available_parallelism,
+    time::Duration,
+};
 use tokio::{sync::watch, time};
 use tracing::{error, info, warn};
 
@@ -25,6 +33,8 @@ pub(super) struct Watched {
     /// The newest boot of each member that is known to be over.
     dead: BTreeMap<NodeId, Boot>,
     boots: BTreeMap<NodeId, Boot>,
+    /// The lease generation of each other host, as last seen.
+    generations: BTreeMap<NodeId, u64>,
     /// The names of this host are lost: what still runs under them is being ended.
     lost: bool,
     /// Why the convention gave this boot up.
@@ -44,7 +54,11 @@ pub(super) struct Receivers {
 pub(super) enum Change {
     Directory,
     LeaseEnded,
-    LeaseLost,
+    /// It was renewed, or `lost` to other hosts.
+    Lease {
+        now: Lease,
+        lost: bool,
+    },
     Over(Over),
 }
 
@@ -61,6 +75,7 @@ impl Watched {
             dirty: false,
             dead: BTreeMap::new(),
             boots: BTreeMap::new(),
+            generations: BTreeMap::new(),
             lost: false,
             over: None,
         }
@@ -87,9 +102,8 @@ impl Receivers {
             tokio::select! {
                 Ok(()) = self.directory.changed() => return Change::Directory,
                 Ok(()) = self.lease.changed() => {
-                    if self.lease.borrow().lost && !lease.lost {
-                        return Change::LeaseLost;
-                    }
+                    let now = *self.lease.borrow();
+                    return Change::Lease { now, lost: now.lost && !lease.lost };
                 }
                 Ok(()) = self.over.changed() => {
                     if let Some(over) = *self.over.borrow_and_update() {
@@ -114,10 +128,13 @@ impl Controller {
                 self.watched.dirty = true;
                 self.later(GATHER, Self::look_through);
             }
-            Change::LeaseLost => {
-                self.watched.lost = true;
-                self.kill_named();
-                self.rest_if_quiet();
+            Change::Lease { now, lost } => {
+                self.workers.keys().for_each(|worker| self.tell_lease(*worker, now));
+                if lost {
+                    self.watched.lost = true;
+                    self.kill_named();
+                    self.rest_if_quiet();
+                }
             }
             Change::LeaseEnded => {
                 self.kill_named();
@@ -135,6 +152,14 @@ impl Controller {
         }
     }
 
+    /// Tells a worker until when its named actors may run.
+    pub(super) fn tell_lease(&self, worker: WorkerId, lease: Lease) {
+        if lease.pause_at != Time::ZERO {
+            let message = FromAgent::Lease { pause_at: lease.pause_at, kill_at: lease.kill_at };
+            self.parts.router.control(worker, &message);
+        }
+    }
+
     /// Tells the convention once no actor runs under a name of the lost lease.
     pub(super) fn rest_if_quiet(&mut self) {
         if self.watched.lost && !self.records.values().any(|record| record.name.is_some()) {
@@ -144,31 +169,58 @@ impl Controller {
         }
     }
 
-    /// Compares what is known here with this agent's copy of the directory.
+    /// Compares what is known here with this agent's copy of the directory, which may be behind what was heard.
     fn look_through(&mut self) {
         self.watched.dirty = false;
         self.look_for_dead_hosts();
+        let lost_leases = self.lost_leases();
         let known = self.parts.router.names();
-        let stale = self.parts.convention.directory(|directory| {
-            let stale = known
-                .into_iter()
-                .filter(|(name, known)| directory.name(name).is_none_or(|record| record.holder != Some(known.place)));
-            stale.collect::<Vec<_>>()
+        let over = self.parts.convention.directory(|directory| {
+            let over = known.into_iter().filter_map(|(name, known)| {
+                let record = directory.name(&name);
+                let is_over = match record {
+                    Some(record) if record.epoch == known.epoch => record.holder != Some(known.place),
+                    Some(record) => record.epoch > known.epoch,
+                    None => directory.epoch() >= known.epoch,
+                };
+                let is_lost = lost_leases.contains(&known.place.node)
+                    || record.is_some_and(|record| record.state == NameState::Unplaced);
+                is_over.then_some((name, known, is_lost))
+            });
+            over.collect::<Vec<_>>()
         });
-        for (name, known) in stale {
-            if !self.is_here(known.place) || self.is_fenced(&name, known.epoch) {
-                self.parts.router.unresolved(&name, known.epoch);
-                let text = format!("{name} was lost with its host or moved");
-                self.parts
-                    .router
-                    .place_lost(known.place, &Why { reason: Reason::Unreachable, text, may_have_run: true });
+        for (name, known, is_lost) in over {
+            if self.is_here(known.place) && self.names.is_held(&name) {
+                // What this host says of its own names goes first; see `end_fenced`.
+                continue;
             }
+            if is_lost {
+                // Before the place is forgotten: what was sent there by the name alone is lost as well.
+                let text = format!("{name} was lost with its host");
+                let why = Why { reason: Reason::Unreachable, text, may_have_run: true };
+                self.parts.router.place_lost(known.place, &why);
+            }
+            self.parts.router.unresolved(&name, known.epoch);
         }
         self.end_fenced();
     }
 
-    fn is_fenced(&self, name: &str, epoch: u64) -> bool {
-        self.parts.convention.directory(|directory| directory.name(name).is_some_and(|record| record.epoch > epoch))
+    /// Other hosts whose lease was lost since the last look. A name may have a new place already: its state alone does
+    /// not tell a lost instance from one that has stopped.
+    fn lost_leases(&mut self) -> BTreeSet<NodeId> {
+        let me = self.me();
+        let now: BTreeMap<NodeId, u64> = self.parts.convention.directory(|directory| {
+            directory
+                .members()
+                .filter(|member| member.node != me)
+                .map(|member| (member.node, member.generation))
+                .collect()
+        });
+        let before = std::mem::replace(&mut self.watched.generations, now);
+        let grown = |(node, generation): (&NodeId, &u64)| {
+            before.get(node).is_some_and(|before| before < generation).then_some(*node)
+        };
+        self.watched.generations.iter().filter_map(grown).collect()
     }
 
     /// Ends actors of this host whose names were granted anew elsewhere.
@@ -220,6 +272,7 @@ impl Controller {
 
     pub(super) fn on_tick(&mut self) {
         let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        self.count_actors();
         let load = Load {
             actors: self.workers.values().map(|worker| worker.actors).sum(),
             waiting: self.workers.values().map(|worker| worker.waiting).sum(),

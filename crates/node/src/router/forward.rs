@@ -569,8 +569,9 @@ impl Router {
         }
     }
 
-    /// Whatever lived there lives there no more: asks of it fail.
+    /// Whatever lived there lives there no more: asks of it fail, and senders wait for it no longer.
     pub(super) fn place_lost(&mut self, place: Direct, why: &Why) {
+        self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
         for key in self.asks.lose_of(place) {
             self.fail(key, place, why);
         }

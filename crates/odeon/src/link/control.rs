@@ -123,6 +123,7 @@ impl Link {
                 };
                 self.lost(&gone, reason);
             }
+            FromAgent::PlaceLost { place, reason } => self.lost(&|at| at == place, reason),
             FromAgent::Refused { text } => self.break_off(&text),
             other => tracing::debug!(?other, "the agent says something that this version has no use for"),
         }
