@@ -6,7 +6,10 @@ use parking_lot::RwLock;
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 const SHARDS: usize = 64;
@@ -14,13 +17,14 @@ const SHARDS: usize = 64;
 /// All live cells of a system.
 pub(crate) struct Registry {
     shards: Box<[RwLock<Shard>]>,
+    live: AtomicUsize,
 }
 
 type Shard = HashMap<u64, Arc<dyn AnyCell>, BuildHasherDefault<SerialHasher>>;
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), live: AtomicUsize::new(0) }
     }
 
     fn shard(&self, serial: Serial) -> &RwLock<Shard> {
@@ -29,12 +33,17 @@ impl Registry {
     }
 
     pub(crate) fn insert(&self, serial: Serial, cell: Arc<dyn AnyCell>) {
-        self.shard(serial).write().insert(serial.0, cell);
+        let before = self.shard(serial).write().insert(serial.0, cell);
+        if before.is_none() {
+            self.live.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn remove(&self, serial: Serial) {
         let removed = self.shard(serial).write().remove(&serial.0);
-        drop(removed);
+        if removed.is_some() {
+            self.live.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn get(&self, serial: Serial) -> Option<Arc<dyn AnyCell>> {
@@ -42,7 +51,7 @@ impl Registry {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
+        self.live.load(Ordering::SeqCst)
     }
 
     /// All cells, in no order.

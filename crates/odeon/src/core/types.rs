@@ -4,6 +4,7 @@ use super::{
     cell::{AnyCell, Birth, Cell, Head},
     current,
     envelope::{self, Envelope, MessageTable, Origin},
+    hash::Fast,
     reply::{AskFacts, RemoteSlot, ReplyHandle},
     wire,
 };
@@ -33,7 +34,7 @@ pub(crate) struct ActorType {
     pub(crate) id: TypeId,
     pub(crate) name: &'static str,
     pub(crate) options: Options,
-    handlers: HashMap<u64, HandlerEntry>,
+    handlers: HashMap<u64, HandlerEntry, Fast>,
     make: Make,
 }
 

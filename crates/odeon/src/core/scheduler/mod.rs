@@ -8,6 +8,8 @@
 //! - **R-2 (nobody is stuck behind a neighbour).** What lies in the slot of a runner that does not get on is stolen once
 //!   the monitor has seen it stand still for a tick, and a runner whose handler blocks gets a spare in its place.
 //! - **R-3 (idle is free).** With nothing to do no thread of this module runs, the monitor included.
+//! - **R-4 (nothing stays behind).** What a runner's cells left to be sent goes before the runner sleeps, after a few
+//!   cells at the latest, and by the monitor where one cell holds the runner.
 
 mod monitor;
 mod runner;
@@ -39,6 +41,8 @@ type Task = Arc<dyn AnyCell>;
 const SLOT_TURNS: u32 = 32;
 /// Every so many activations the injector goes first.
 const INJECTOR_EVERY: u64 = 64;
+/// Cells that may run between a message's way into the link's queue and the link being told.
+const UNSENT_TURNS: u32 = 16;
 /// How often the monitor looks while something runs.
 const TICK: Duration = Duration::from_millis(1);
 /// Ticks without work after which the monitor sleeps until it is woken.
@@ -59,8 +63,17 @@ pub(crate) struct Scheduler {
     tokio: OnceLock<tokio::runtime::Handle>,
     /// Finds out what an actor is called, for warnings.
     label: OnceLock<Box<dyn Fn(u64) -> Option<String> + Send + Sync>>,
+    /// The way out of the process, where messages gather until somebody says that they may go.
+    outgoing: OnceLock<Outgoing>,
     /// Handlers that were found to block their thread.
     pub(crate) blocking_seen: AtomicU64,
+}
+
+/// A queue out of the process.
+struct Outgoing {
+    /// Which; only compared.
+    id: usize,
+    flush: Box<dyn Fn() + Send + Sync>,
 }
 
 struct Monitor {
@@ -77,10 +90,14 @@ struct Runner {
     turns: Cell<u32>,
     /// The last cell used up its turn, so others have waited for a while.
     turn_over: Cell<bool>,
+    /// Cells run since something was left to be sent.
+    unsent_turns: Cell<u32>,
     random: Cell<u64>,
 }
 
 thread_local! {
+    /// The scheduler whose runners are to be woken later, and how many cells became ready meanwhile.
+    static GATHERING: Cell<(*const Scheduler, usize)> = const { Cell::new((ptr::null(), 0)) };
     static RUNNER: Cell<*const Runner> = const { Cell::new(ptr::null()) };
     static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
 }
@@ -101,6 +118,7 @@ impl Scheduler {
             stopped: AtomicBool::new(false),
             tokio: OnceLock::new(),
             label: OnceLock::new(),
+            outgoing: OnceLock::new(),
             blocking_seen: AtomicU64::new(0),
         })
     }
@@ -151,16 +169,21 @@ impl Scheduler {
         let Some(queue) = self.seats[seat].queue.lock().take() else { return };
         *self.seats[seat].thread.lock() = Some(std::thread::current());
         let random = Cell::new(0x9e37_79b9_7f4a_7c15 ^ (seat as u64 + 1));
-        let runner =
-            Runner { scheduler: self.clone(), seat, queue, turns: Cell::new(0), turn_over: Cell::new(false), random };
+        let (turns, turn_over, unsent_turns) = (Cell::new(0), Cell::new(false), Cell::new(0));
+        let runner = Runner { scheduler: self.clone(), seat, queue, turns, turn_over, unsent_turns, random };
         RUNNER.set(&raw const runner);
         while !self.stopped.load(Ordering::Relaxed) {
             match runner.next() {
                 Some(task) => runner.activate(task),
-                None if !runner.sleep(spare) => break,
-                None => {}
+                None => {
+                    runner.send_off();
+                    if !runner.sleep(spare) {
+                        break;
+                    }
+                }
             }
         }
+        runner.send_off();
         RUNNER.set(ptr::null());
         let here = &self.seats[seat];
         *here.thread.lock() = None;
@@ -202,7 +225,31 @@ impl Scheduler {
     /// Takes a cell to any runner.
     fn inject(&self, task: Task) {
         self.injector.push(task);
-        self.wake_one();
+        let (gathering, ready) = GATHERING.get();
+        if ptr::eq(gathering, self) {
+            GATHERING.set((gathering, ready + 1));
+        } else {
+            self.wake_one();
+        }
+    }
+
+    /// Wakes runners for what this thread makes ready only when the guard goes: one each at most, not once per message.
+    pub(crate) fn gather(&self) -> Gathering<'_> {
+        Gathering { scheduler: self, before: GATHERING.replace((self, 0)) }
+    }
+
+    /// Says how messages that left through queue `id` are sent off; the first call counts.
+    pub(crate) fn set_outgoing(&self, id: usize, flush: impl Fn() + Send + Sync + 'static) {
+        let _ = self.outgoing.set(Outgoing { id, flush: Box::new(flush) });
+    }
+
+    fn send_off(&self, seat: &Seat) {
+        if seat.unsent.load(Ordering::Relaxed)
+            && seat.unsent.swap(false, Ordering::AcqRel)
+            && let Some(outgoing) = self.outgoing.get()
+        {
+            (outgoing.flush)();
+        }
     }
 
     /// A mailbox fills up: its cell should not wait behind the sender's own runner.
@@ -214,6 +261,36 @@ impl Scheduler {
                 self.wake_one();
             }
         });
+    }
+}
+
+/// See [`Scheduler::gather`].
+pub(crate) struct Gathering<'a> {
+    scheduler: &'a Scheduler,
+    before: (*const Scheduler, usize),
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        let (_, ready) = GATHERING.replace(self.before);
+        for _ in 0..ready.min(self.scheduler.runners) {
+            self.scheduler.wake_one();
+        }
+    }
+}
+
+/// Whether this thread is a runner of the system that sends through queue `id`.
+pub(crate) fn gathers_for(id: usize) -> bool {
+    // SAFETY: `sit` sets the pointer to a runner on its own stack and clears it before that ends.
+    let runner = unsafe { RUNNER.get().as_ref() };
+    runner.and_then(|runner| runner.scheduler.outgoing.get()).is_some_and(|outgoing| outgoing.id == id)
+}
+
+/// Has what was queued just now sent off soon. Call it where [`gathers_for`] says so, after queueing.
+pub(crate) fn send_off_later() {
+    // SAFETY: as above.
+    if let Some(runner) = unsafe { RUNNER.get().as_ref() } {
+        runner.scheduler.here(runner.seat).unsent.store(true, Ordering::Release);
     }
 }
 

@@ -63,6 +63,7 @@ impl Scheduler {
             if seen.activations == activations {
                 // It has been at one actor since the last tick at least.
                 seat.hurry.store(true, Ordering::Relaxed);
+                self.send_off(seat);
                 waiting |= seat.next.is_some() || !seat.stealer.is_empty();
             }
             if seen.beats != beats || seen.activations != activations {

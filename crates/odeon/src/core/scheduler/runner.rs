@@ -1,6 +1,6 @@
 //! A runner: where its next cell comes from, and when it sleeps.
 
-use super::{INJECTOR_EVERY, Runner, SLOT_TURNS, SPARE_LINGERS, Task, seat::Seat};
+use super::{INJECTOR_EVERY, Runner, SLOT_TURNS, SPARE_LINGERS, Task, UNSENT_TURNS, seat::Seat};
 use crate::core::run;
 use crossbeam_deque::Steal;
 use std::sync::atomic::{Ordering, fence};
@@ -30,6 +30,18 @@ impl Runner {
         if here.blocked.load(Ordering::Relaxed) && here.blocked.swap(false, Ordering::SeqCst) {
             self.scheduler.blocked.fetch_sub(1, Ordering::SeqCst);
         }
+        if here.unsent.load(Ordering::Relaxed) {
+            self.unsent_turns.set(self.unsent_turns.get() + 1);
+            if self.turn_over.get() || self.unsent_turns.get() >= UNSENT_TURNS {
+                self.send_off();
+            }
+        }
+    }
+
+    /// Lets go what this runner's cells sent.
+    pub(super) fn send_off(&self) {
+        self.unsent_turns.set(0);
+        self.scheduler.send_off(self.scheduler.here(self.seat));
     }
 
     /// The next cell to run: that which the last one scheduled, own queue, injector, others' queues.

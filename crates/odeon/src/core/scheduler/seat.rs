@@ -29,6 +29,8 @@ pub(crate) struct Seat {
     pub(crate) hurry: AtomicBool,
     /// A spare was added for the handler that runs here.
     pub(super) blocked: AtomicBool,
+    /// Its cells sent something that is still to be sent off.
+    pub(super) unsent: AtomicBool,
     pub(super) taken: AtomicBool,
     pub(super) thread: Mutex<Option<Thread>>,
 }
@@ -87,6 +89,7 @@ impl Seat {
             serial: AtomicU64::new(0),
             hurry: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
             taken: AtomicBool::new(false),
             thread: Mutex::new(None),
         }
