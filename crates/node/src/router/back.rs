@@ -72,6 +72,13 @@ pub(crate) fn failure((asker, correlation): (Direct, u64), of: Direct, why: &Why
     bytes
 }
 
+/// Rewrites the sender of a whole frame.
+pub(crate) fn set_from(frame: &mut [u8], from: Direct) {
+    frame[40..48].copy_from_slice(&from.node.0.to_le_bytes());
+    frame[48..56].copy_from_slice(&from.boot.0.to_le_bytes());
+    frame[56..64].copy_from_slice(&from.serial.0.to_le_bytes());
+}
+
 /// Who waits for the answer to an ask: its sender, unless it was forwarded.
 pub(crate) fn asker(ask: &Frame) -> (Direct, u64) {
     let forwarded = ask.extensions().flatten().find_map(|extension| match extension {
@@ -152,6 +159,14 @@ mod tests {
         let back = read(&returned(&first, &second)).unwrap();
         assert_eq!(back.reason(), Some((Reason::WorkerLost, "two")));
         assert!(back.header.has(flags::MAY_HAVE_RUN));
+    }
+
+    #[test]
+    fn the_sender_is_rewritten_in_place() {
+        let mut bytes = BytesMut::from(&ask(&[Extension::To("n")]).bytes()[..]);
+        set_from(&mut bytes, place(99));
+        let frame = read(&bytes).unwrap();
+        assert_eq!((frame.header.from, frame.header.to, frame.to_name()), (place(99), place(2), Some("n")));
     }
 
     #[test]

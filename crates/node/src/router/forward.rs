@@ -237,7 +237,7 @@ impl Router {
     }
 
     /// A reply, failure, report or returned message: nobody waits for news of it.
-    fn answer(&self, header: &Header, frame: BytesMut) {
+    fn answer(&self, header: &Header, mut frame: BytesMut) {
         match self.table.route(header.to) {
             Route::Process(process) | Route::Stopping(process) => {
                 if let Some(state) = self.processes.get(&process) {
@@ -245,6 +245,10 @@ impl Router {
                 }
             }
             Route::Peer(node) => {
+                if header.from.node != self.me.node {
+                    // Given back for an actor that is not here: to the other agent it comes from this one.
+                    back::set_from(&mut frame, self.me);
+                }
                 self.metrics.frames_to_peers.add(1);
                 let _ = self.peers.send(node, frame.freeze());
             }
@@ -335,7 +339,7 @@ impl Router {
             return;
         }
         self.metrics.returned.add(1);
-        if message.header.kind == Kind::Ask {
+        if message.header.kind == Kind::Ask && why.reason != Reason::Moved {
             let asker = back::asker(&message);
             if asker != (message.header.from, message.header.correlation) {
                 self.fail(asker, message.header.to, why);

@@ -143,6 +143,7 @@ async fn a_name_that_went_elsewhere_is_followed_by_its_senders_agent() {
     let far = world.far();
     assert_eq!(far.len(), 1, "it is given back, not passed on");
     assert_eq!((far[0].header.kind, far[0].reason().unwrap().0), (Kind::Returned, Reason::Moved));
+    assert_eq!(far[0].header.from.node, ME, "or the other agent would not take it");
     // And the sender's agent asks anew.
     let mut world = World::new();
     let back = back::returned(
