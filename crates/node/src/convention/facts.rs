@@ -16,12 +16,18 @@ use odeon_protocol::{
 };
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// Between two exchanges with a random peer.
 const EVERY: Duration = Duration::from_secs(1);
 /// For one exchange.
 const EXCHANGE: Duration = Duration::from_secs(2);
+/// How long a newcomer waits for its first exchanges.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Changes that come close together are announced together.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -92,6 +98,17 @@ pub(crate) fn heard(shared: &Arc<Shared>, from: NodeId, hint: &Hint) {
     if shared.peers.facts().sheets.lock().behind(hint) {
         tokio::spawn(pull(shared.clone(), from));
     }
+}
+
+/// Asks every connected peer, and has them ask: a host that is ready knows what the others can do, and they know it.
+pub(crate) async fn catch_up(shared: &Arc<Shared>) {
+    let mut pulls = JoinSet::new();
+    for (node, _) in shared.peers.connected() {
+        pulls.spawn(pull(shared.clone(), node));
+    }
+    // A peer that does not answer in time is asked again by the rounds that follow.
+    let _ = timeout(CATCH_UP, pulls.join_all()).await;
+    announce(shared);
 }
 
 /// Asks a peer for what this agent lacks.

@@ -132,6 +132,7 @@ async fn arrive(shared: Arc<Shared>) {
     }
     drop(timeout(VOTE, vote_counts(&shared)).await);
     tracing::info!("this agent has its place in the convention");
+    super::facts::catch_up(&shared).await;
     shared.ready.send_replace(true);
 }
 
