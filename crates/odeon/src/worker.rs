@@ -235,6 +235,8 @@ impl Worker {
     }
 
     async fn run_alone(self) -> Result {
+        // First of all: whoever reads that it runs may stop it.
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut system = System::local();
         if let Some(restless) = self.restless {
             system = system.restless(restless);
@@ -251,7 +253,6 @@ impl Worker {
         let listens = if bound.is_empty() { String::new() } else { format!(", {}", bound.join(", ")) };
         tracing::info!("runs alone, as no agent started it{listens}");
         let served = self.serve.map(|serve| system.spawn(serve(system.clone())));
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let result = tokio::select! {
             result = finished(served) => result,
             _ = terminate.recv() => Ok(()),

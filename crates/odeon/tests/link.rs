@@ -7,7 +7,7 @@ mod agent;
 use agent::{Agent, until};
 use odeon::{AskError, Error, System, client::Admin, prelude::*};
 use odeon_protocol::{
-    Address, Reason,
+    Address, Reason, Time,
     control::{FromAgent, ToAgent},
     frame::{Class, Extension, Frame, Header, Kind},
     limits::FLOW_WINDOW,
@@ -30,7 +30,8 @@ fn gate(name: &str) -> Arc<Semaphore> {
 }
 
 /// What came back to any teller of a test, by the test's name.
-static BACK: LazyLock<Mutex<HashMap<String, Vec<(Reason, Option<u64>)>>>> = LazyLock::new(Mutex::default);
+static BACK: LazyLock<Mutex<Back>> = LazyLock::new(Mutex::default);
+type Back = HashMap<String, Vec<(Reason, Option<u64>)>>;
 
 #[message]
 struct Record {
@@ -414,6 +415,25 @@ async fn names_that_flip_keep_each_senders_order() {
         assert!(begun.elapsed() < LONG, "{} of {}", seen.len(), expected.len());
     }
     pair.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn named_actors_rest_while_their_hosts_lease_is_in_doubt() {
+    let pair = pair().await;
+    pair.agent.place_at(1);
+    let gated = pair.one.named::<Gated>("lease");
+    gate("lease").add_permits(1000);
+    assert!(gated.ask(Seen).await.unwrap().is_empty());
+    let nameless = pair.recorder().await;
+    let lease = |pause_at| FromAgent::Lease { pause_at, kill_at: Time::from_nanos(u64::MAX) };
+    pair.agent.say(1, &lease(Time::from_nanos(1)));
+    let asked = tokio::spawn(gated.ask(Seen).timeout(LONG));
+    for n in 0..20 {
+        assert_eq!(nameless.ask(Double { n }).await.unwrap(), 2 * n, "nameless actors go on");
+    }
+    assert!(!asked.is_finished());
+    pair.agent.say(1, &lease(Time::from_nanos(u64::MAX / 2)));
+    assert!(asked.await.unwrap().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

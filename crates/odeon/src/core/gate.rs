@@ -48,7 +48,6 @@ impl Gate {
     }
 
     /// Sets the deadline, by `CLOCK_BOOTTIME`; wakes those that were held.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once agents publish their pause deadline to workers"))]
     pub(crate) fn open_until(&self, until: u64) {
         self.until.store(until, Ordering::SeqCst);
         let held = std::mem::take(&mut *self.held.lock());

@@ -1,6 +1,6 @@
 //! Asks of this process whose answers come from elsewhere.
 
-use crate::core::reply::AnySlot;
+use crate::core::{hash::Fast, reply::AnySlot};
 use odeon_protocol::{Direct, limits::ASKS_MAX};
 use parking_lot::Mutex;
 use std::{
@@ -27,7 +27,7 @@ pub(crate) struct Pending {
 /// The table of pending asks.
 pub(crate) struct Asks {
     next: AtomicU64,
-    shards: Vec<Mutex<HashMap<u64, Pending>>>,
+    shards: Vec<Mutex<HashMap<u64, Pending, Fast>>>,
 }
 
 impl Default for Asks {
@@ -42,7 +42,7 @@ impl Asks {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn shard(&self, correlation: u64) -> &Mutex<HashMap<u64, Pending>> {
+    fn shard(&self, correlation: u64) -> &Mutex<HashMap<u64, Pending, Fast>> {
         &self.shards[(correlation % SHARDS) as usize]
     }
 

@@ -150,7 +150,7 @@ impl Link {
                     to: head.address(),
                     may_have_run: false,
                 };
-                origin.settle.give_back(origin.ticket, returned);
+                origin.give_back(returned);
             }
             origin @ (Origin::Local(_) | Origin::Outside) => {
                 envelope.origin = origin;

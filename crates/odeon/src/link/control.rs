@@ -123,6 +123,11 @@ impl Link {
                 };
                 self.lost(&gone, reason);
             }
+            FromAgent::Lease { pause_at, .. } => {
+                if let Some(system) = self.system() {
+                    system.gate.open_until(pause_at.as_nanos());
+                }
+            }
             FromAgent::PlaceLost { place, reason } => self.lost(&|at| at == place, reason),
             FromAgent::Refused { text } => self.break_off(&text),
             other => tracing::debug!(?other, "the agent says something that this version has no use for"),

@@ -14,6 +14,7 @@
 //!   that the agent named after the flow opened: there the agent has sent what it held.
 //! - **FL-5.** Who waits is woken when there is room; when nothing is outstanding all are.
 
+use crate::core::hash::Fast;
 use odeon_protocol::{
     address::Direct,
     id::Serial,
@@ -167,7 +168,7 @@ impl<K> Flow<K> {
 #[derive(Debug)]
 pub(crate) struct Sending<K> {
     ids: HashMap<K, u32>,
-    flows: HashMap<u32, Flow<K>>,
+    flows: HashMap<u32, Flow<K>, Fast>,
     next_id: u32,
     /// Added to get the next flow's id, so that several tables share the numbers.
     stride: u32,
@@ -179,7 +180,7 @@ impl<K: Clone + Eq + Hash> Sending<K> {
     pub(crate) fn new(first: u32, stride: u32) -> Self {
         Self {
             ids: HashMap::new(),
-            flows: HashMap::new(),
+            flows: HashMap::default(),
             next_id: first,
             stride,
             limit: FLOWS_MAX / stride.max(1) as usize,

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     core::{
         AnyCell, Entry, HandlerEntry, Origin, cell, clock, current,
-        envelope::RemoteOrigin,
+        envelope::{RemoteFlow, RemoteOrigin},
         reply::{AnySlot, AskFacts, Chain, ReplyHandle},
     },
     error::Error,
@@ -22,6 +22,8 @@ use odeon_protocol::{
 };
 use std::sync::Arc;
 
+/// Frames for which runners are woken together.
+const GATHERED: usize = 64;
 /// Bytes of a place in a chain of asks.
 const PLACE_BYTES: usize = 24;
 
@@ -30,7 +32,13 @@ impl Link {
     pub(super) fn take_batch(self: &Arc<Self>, batch: Vec<BytesMut>) {
         let Some(system) = self.system() else { return };
         let _here = current::enter_system(&system);
-        for bytes in batch {
+        let mut gathering = None;
+        for (number, bytes) in batch.into_iter().enumerate() {
+            if number % GATHERED == 0 {
+                // The last one's guard goes first: it wakes whoever has something to do by now.
+                drop(gathering.take());
+                gathering = Some(system.scheduler.gather());
+            }
             match Frame::read(bytes.freeze()) {
                 Ok(frame) => self.take(&system, &frame),
                 Err(error) => return self.break_off(&error.to_string()),
@@ -104,7 +112,8 @@ impl Link {
         let Some(flow) = self.receiving.receive(self, frame, epoch) else {
             return give_back_frame(self, frame, Reason::Full, "its sender went beyond its window");
         };
-        let arrival = Arrival { link: self, system, cell: &cell, flow, frame };
+        let (flow, origin) = flow;
+        let arrival = Arrival { link: self, system, cell: &cell, flow, origin, frame };
         match find_handler(&cell, frame) {
             Ok(entry) => arrival.deliver(entry),
             Err(error) => arrival.give_back(&error),
@@ -123,6 +132,7 @@ struct Arrival<'a> {
     system: &'a Arc<Inner>,
     cell: &'a Arc<dyn AnyCell>,
     flow: Arc<Incoming>,
+    origin: Arc<RemoteFlow>,
     frame: &'a Frame,
 }
 
@@ -136,10 +146,9 @@ impl Arrival<'_> {
             },
             _ => None,
         };
-        let ticket = u64::from(header.sequence);
-        let origin = RemoteOrigin { from: sender(frame), settle: self.flow.clone(), ticket };
+        let origin = Origin::Remote(RemoteOrigin::new(self.origin.clone(), header.sequence));
         let body = frame.body();
-        match entry.read(codec_of(header), &body, Origin::Remote(Box::new(origin)), handle) {
+        match entry.read(codec_of(header), &body, origin, handle) {
             Ok(envelope) => {
                 let Err(not_taken) = cell::push(self.cell, Entry::Message(envelope), true) else { return };
                 let (entry, error) = match not_taken {
@@ -215,7 +224,7 @@ fn error_of(frame: &Frame) -> Error {
     Error::from_wire(reason, text, frame.header.has(flags::MAY_HAVE_RUN))
 }
 
-fn sender(frame: &Frame) -> Address {
+pub(super) fn sender(frame: &Frame) -> Address {
     let Header { from, from_epoch, .. } = frame.header;
     match frame.from_name() {
         Some(name) => Address::Named { name: name.into(), starts: false, hint: from, epoch: from_epoch },

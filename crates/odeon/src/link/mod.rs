@@ -28,10 +28,12 @@ mod sending;
 pub(crate) mod thread;
 
 use crate::{
+    core::scheduler,
     error::{Error, Result},
     system::Inner,
 };
 use asks::Asks;
+use bytes::BytesMut;
 use control::Requests;
 use flow::{FlowKey, Sending};
 use names::Names;
@@ -40,7 +42,7 @@ use odeon_protocol::{
     control::ToAgent,
     frame::{self, Class, Extension, Header, Kind},
 };
-use odeon_transport::frame_io::Outbox;
+use odeon_transport::frame_io::{Outbox, PushError};
 use parking_lot::{Mutex, RwLock};
 use receiving::Receiving;
 use std::{
@@ -55,6 +57,9 @@ use tokio::sync::{Notify, watch};
 
 /// Tables of sending flows; each serves some senders, so that threads seldom meet.
 const SHARDS: u32 = 16;
+
+/// Bytes of frames that gather at most before the link's thread is told.
+const GATHERED_BYTES: usize = 16 << 10;
 
 /// How the link to the agent fares.
 #[derive(Clone, Debug)]
@@ -157,9 +162,33 @@ impl Link {
     /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.
     fn push(&self, header: &Header, extensions: &[Extension<'_>], body: &[u8]) {
         // Closed: the agent is gone, and everybody is told so by other means.
-        let _ = self.outbox.try_push(Class::Urgent, |buffer| {
+        let _ = self.queue(Class::Urgent, |buffer| {
             frame::write(buffer, header, extensions, body);
         });
+    }
+
+    /// Queues a frame. Runners let more of them gather before the link's thread is told.
+    fn queue(&self, class: Class, write: impl FnOnce(&mut BytesMut)) -> Result<(), PushError> {
+        if !scheduler::gathers_for(self.id()) {
+            return self.outbox.try_push(class, write);
+        }
+        if self.outbox.try_push_quietly(class, write)? > GATHERED_BYTES {
+            self.outbox.flush();
+        } else {
+            scheduler::send_off_later();
+        }
+        Ok(())
+    }
+
+    /// What tells this link from others of the process.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// From now on runners of that system let frames gather.
+    fn gather_frames_of(&self, system: &Inner) {
+        let outbox = self.outbox.clone();
+        system.scheduler.set_outgoing(self.id(), move || outbox.flush());
     }
 
     pub(crate) fn say(&self, message: &ToAgent) {

@@ -4,9 +4,13 @@
 //! Reports are lazy: at once when a sender's window fills up, else gathered for [`LAZY`], so that a stream of messages
 //! causes few frames in the other direction. The answer to an ask is a report of its own.
 
-use super::{Link, flow};
+use super::{Link, flow, incoming::sender};
 use crate::{
-    core::{envelope::Settle, reply::ReplyHandle},
+    core::{
+        envelope::{RemoteFlow, Settle},
+        hash::Fast,
+        reply::ReplyHandle,
+    },
     supervision::{Returned, ReturnedBody},
 };
 use odeon_protocol::{
@@ -50,25 +54,28 @@ type Key = (Direct, u32);
 /// Who asked, and its number for it.
 type Asker = (Direct, u64);
 
+/// A flow, and what its messages have in common.
+type Known = (Arc<Incoming>, Arc<RemoteFlow>);
+
 /// All flows that are received.
 ///
 /// A flow is forgotten whenever nothing of it is pending or untold. If a message of it comes just then, it is known twice
 /// for a while; as reports name the very messages, that changes nothing.
 #[derive(Default)]
 pub(super) struct Receiving {
-    flows: Mutex<HashMap<Key, Arc<Incoming>>>,
+    flows: Mutex<HashMap<Key, Known, Fast>>,
     /// Flows that have something to report.
     dirty: Mutex<Vec<Arc<Incoming>>>,
     /// Asks whose answer will be their report.
-    asked: Mutex<HashMap<Asker, (Arc<Incoming>, u32)>>,
+    asked: Mutex<HashMap<Asker, (Arc<Incoming>, u32), Fast>>,
 }
 
 impl Receiving {
     /// A message has come; the sender went beyond its window if there is no flow for it.
-    pub(super) fn receive(&self, link: &Arc<Link>, frame: &Frame, epoch: u64) -> Option<Arc<Incoming>> {
+    pub(super) fn receive(&self, link: &Arc<Link>, frame: &Frame, epoch: u64) -> Option<Known> {
         let header = &frame.header;
         let make = || {
-            Arc::new_cyclic(|me| Incoming {
+            let incoming = Arc::new_cyclic(|me| Incoming {
                 link: Arc::downgrade(link),
                 flow: header.flow,
                 sender: header.from,
@@ -83,20 +90,22 @@ impl Receiving {
                 ledger: Mutex::default(),
                 dirty: AtomicBool::new(false),
                 me: me.clone(),
-            })
+            });
+            let common = Arc::new(RemoteFlow { from: sender(frame), settle: incoming.clone() });
+            (incoming, common)
         };
         if header.flow == 0 {
             return Some(make());
         }
         let flow = self.flows.lock().entry((header.from, header.flow)).or_insert_with(make).clone();
-        flow.ledger.lock().receive(header.sequence, header.has(flags::REPORT)).ok()?;
+        flow.0.ledger.lock().receive(header.sequence, header.has(flags::REPORT)).ok()?;
         Some(flow)
     }
 
     fn forget(&self, flow: &Incoming) {
         let mut flows = self.flows.lock();
         let key = (flow.sender, flow.flow);
-        let same = flows.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), flow));
+        let same = flows.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(&known.0), flow));
         if same && flow.ledger.lock().is_idle() {
             flows.remove(&key);
             if flows.is_empty() {
@@ -144,15 +153,19 @@ impl Incoming {
         }
         // The guard ends with the statement: what follows takes other locks.
         let report = self.ledger.lock().end(sequence, told);
-        let Some(link) = self.link.upgrade() else { return };
         match report {
             flow::Report::None { idle: false } => {}
-            flow::Report::None { idle: true } => link.receiving.forget(self),
+            flow::Report::None { idle: true } => {
+                if let Some(link) = self.link.upgrade() {
+                    link.receiving.forget(self);
+                }
+            }
             flow::Report::Now => self.report(),
             flow::Report::Soon => {
                 if self.dirty.swap(true, Ordering::AcqRel) {
                     return;
                 }
+                let Some(link) = self.link.upgrade() else { return };
                 let first = {
                     let mut dirty = link.receiving.dirty.lock();
                     dirty.extend(self.me.upgrade());
@@ -224,19 +237,13 @@ pub(super) fn give_back_frame(link: &Link, frame: &Frame, reason: Reason, text: 
     link.push(&header, &extensions, &frame.body());
 }
 
-/// What `Settle` hands out for a message and gets back: its number in the flow.
-const fn sequence_of(ticket: u64) -> u32 {
-    ticket as u32
-}
-
 impl Settle for Incoming {
-    fn settled(&self, ticket: u64) {
-        self.end(sequence_of(ticket), false);
+    fn settled(&self, sequence: u32) {
+        self.end(sequence, false);
     }
 
-    fn give_back(&self, ticket: u64, mut returned: Returned) {
+    fn give_back(&self, sequence: u32, mut returned: Returned) {
         let Some(link) = self.link.upgrade() else { return };
-        let sequence = sequence_of(ticket);
         if self.sender.is_none() {
             return self.end(sequence, true);
         }

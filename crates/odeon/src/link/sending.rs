@@ -215,7 +215,7 @@ impl Link {
             }
         }
         let class = if way.numbers.flow == 0 { Class::Urgent } else { Class::Normal };
-        let pushed = self.outbox.try_push(class, |buffer| {
+        let pushed = self.queue(class, |buffer| {
             frame::write(buffer, &header, &extensions, &body);
         });
         if let Err(error) = pushed {

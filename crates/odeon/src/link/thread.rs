@@ -9,7 +9,10 @@ use crate::{
     error::{Error, Result},
     system::{Inner, own_serial},
 };
-use odeon_protocol::{Direct, Reason, control::Hello};
+use odeon_protocol::{
+    Direct, Reason,
+    control::{Hello, ToAgent},
+};
 use odeon_transport::{
     frame_io::{read_frames, write_frames},
     socket::Socket,
@@ -25,6 +28,10 @@ use tokio::{
 /// What each side gives the other to finish once the link is being closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How often the load is looked at.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// Beyond so many actors their mailboxes are not looked into: it would cost more than it tells.
+const WEIGHED_MAX: u64 = 4096;
 const CLOSED: &str = "this process has closed its link to the agent";
 
 /// How the agent is reached.
@@ -50,6 +57,7 @@ impl Greeted {
     pub(crate) fn begin(self, system: &Arc<Inner>) {
         // Set once: a link is greeted once.
         let _ = self.link.system.set(Arc::downgrade(system));
+        self.link.gather_frames_of(system);
         let _ = self.begin.send(());
     }
 }
@@ -95,6 +103,7 @@ async fn serve(link: Arc<Link>, socket: Socket) {
     let outbox = link.outbox.clone();
     let mut writing = tokio::spawn(async move { write_frames(&outbox, writer).await });
     let reporting = tokio::spawn(report_lazily(link.clone()));
+    let weighing = tokio::spawn(report_load(link.clone()));
     let taking = link.clone();
     let mut reading = pin!(read_frames(reader, move |batch| taking.take_batch(batch)));
     let said = |end| match end {
@@ -114,6 +123,7 @@ async fn serve(link: Arc<Link>, socket: Socket) {
         }
     };
     reporting.abort();
+    weighing.abort();
     link.lose(&why);
     if !writing.is_finished() {
         // What was queued before the end may still go.
@@ -126,6 +136,23 @@ async fn report_lazily(link: Arc<Link>) {
         link.reports.notified().await;
         sleep(LAZY).await;
         link.receiving.report();
+    }
+}
+
+/// Tells the agent how much is to do here, whenever that has changed.
+async fn report_load(link: Arc<Link>) {
+    let mut told = (0, 0);
+    loop {
+        sleep(LOAD_EVERY).await;
+        let Some(system) = link.system() else { continue };
+        let actors = system.registry.len() as u64;
+        let cells = if actors <= WEIGHED_MAX { system.registry.all() } else { Vec::new() };
+        let waiting = cells.iter().map(|cell| cell.head().load().0 as u64).sum();
+        drop((cells, system));
+        if told != (actors, waiting) {
+            told = (actors, waiting);
+            link.say(&ToAgent::Load { actors, waiting });
+        }
     }
 }
 

@@ -223,7 +223,7 @@ fn from_agent(message: &FromAgent) -> Frame {
 }
 
 impl State {
-    fn say(&mut self, process: usize, message: &FromAgent) {
+    fn say(&self, process: usize, message: &FromAgent) {
         let _ = self.processes[process].outbox.try_push_bytes(Class::Urgent, from_agent(message).bytes());
     }
 
@@ -234,7 +234,7 @@ impl State {
             .position(|process| process.alive && (process.block == block || process.placed_block == block))
     }
 
-    fn push(&mut self, process: usize, bytes: &[u8]) {
+    fn push(&self, process: usize, bytes: &[u8]) {
         let _ = self.processes[process].outbox.try_push_bytes(Class::Urgent, bytes);
     }
 
@@ -324,7 +324,7 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, frame: &Frame, reason: Reason) {
+    fn give_back(&self, frame: &Frame, reason: Reason) {
         let text = Extension::Reason { reason, text: "the agent gives it back" };
         let mut extensions: Vec<_> = frame.extensions().flatten().collect();
         extensions.push(text);
@@ -479,15 +479,5 @@ impl State {
         } else if !dormant {
             self.names.remove(&key);
         }
-    }
-}
-
-trait Names {
-    fn from_or_to_name(&self) -> Option<String>;
-}
-
-impl Names for Frame {
-    fn from_or_to_name(&self) -> Option<String> {
-        self.to_name().or_else(|| self.from_name()).map(str::to_owned)
     }
 }
