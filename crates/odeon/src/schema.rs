@@ -35,8 +35,10 @@ pub trait Schema: Serialize + DeserializeOwned {
 /// Builds a fingerprint at compile time.
 ///
 /// ```
-/// use odeon::{Schema, hidden::Fingerprint};
+/// use odeon::{Schema, hidden::{Fingerprint, serde}};
 ///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// #[serde(crate = "odeon::hidden::serde")]
 /// struct Point { x: f64, y: f64 }
 /// impl Schema for Point {
 ///     const FINGERPRINT: u64 =

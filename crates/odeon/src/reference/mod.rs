@@ -41,8 +41,18 @@ impl<A: Actor> ActorRef<A> {
 
     /// Sends a message; ready when the runtime has accepted it, which waits while the receiver is behind.
     ///
-    /// ```ignore
+    /// ```
+    /// # use odeon::prelude::*;
+    /// # #[message]
+    /// # struct Routed { question: String }
+    /// # #[derive(Default)]
+    /// # struct Cast;
+    /// # #[actor("doc.cast")]
+    /// # impl Cast { fn routed(&mut self, _: Routed) {} }
+    /// # async fn example(cast: ActorRef<Cast>, question: String) -> odeon::Result {
     /// cast.tell(Routed { question }).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn tell<M: Message>(&self, message: M) -> Tell<'_, M>
     where
