@@ -1,4 +1,5 @@
 //! What outlasts a system: the order in which it stops, and epochs that a later one does not repeat.
+#![allow(clippy::unwrap_used, reason = "a test's helpers and actors may fail it")]
 #![allow(missing_docs, missing_debug_implementations, reason = "a test's own actors")]
 
 use odeon::prelude::*;
