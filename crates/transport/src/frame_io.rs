@@ -103,18 +103,45 @@ impl Outbox {
     pub fn try_push(&self, class: Class, write: impl FnOnce(&mut BytesMut)) -> Result<(), PushError> {
         let writer = {
             let mut state = self.shared.state.lock();
-            if state.closed {
-                return Err(PushError::Closed);
-            }
-            if class != Class::Urgent && state.queued() >= self.shared.limit {
-                return Err(PushError::Full);
-            }
-            write(&mut state.filling);
+            self.append(&mut state, class, write)?;
             state.writer.take()
         };
         if let Some(writer) = writer {
             writer.wake();
         }
+        Ok(())
+    }
+
+    /// As [`Outbox::try_push`], but a sleeping writer sleeps on until [`Outbox::flush`], so that more can gather. Answers
+    /// how many bytes are queued.
+    ///
+    /// # Errors
+    /// As [`Outbox::try_push`].
+    pub fn try_push_quietly(&self, class: Class, write: impl FnOnce(&mut BytesMut)) -> Result<usize, PushError> {
+        let mut state = self.shared.state.lock();
+        self.append(&mut state, class, write)?;
+        Ok(state.queued())
+    }
+
+    /// Wakes the writer if something is queued.
+    pub fn flush(&self) {
+        let writer = {
+            let mut state = self.shared.state.lock();
+            if state.filling.is_empty() { None } else { state.writer.take() }
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    fn append(&self, state: &mut State, class: Class, write: impl FnOnce(&mut BytesMut)) -> Result<(), PushError> {
+        if state.closed {
+            return Err(PushError::Closed);
+        }
+        if class != Class::Urgent && state.queued() >= self.shared.limit {
+            return Err(PushError::Full);
+        }
+        write(&mut state.filling);
         Ok(())
     }
 

@@ -143,7 +143,7 @@ pub(crate) fn sender(head: &Head) -> Option<Address> {
             Some(cell) => cell.head().address(),
             None => Address::Direct(head.system.place(*serial)),
         }),
-        Origin::Remote(remote) => Some(remote.from.clone()),
+        Origin::Remote(remote) => Some(remote.from().clone()),
     }
 }
 

@@ -59,30 +59,61 @@ pub(crate) enum Origin {
     /// An actor of this process.
     Local(Serial),
     /// Somebody in another process.
-    Remote(Box<RemoteOrigin>),
+    Remote(RemoteOrigin),
 }
 
 /// The sender of a message from another process, and who is told that the message is settled.
+///
+/// Dropped when the handler has ended or the message was given back, which counts as its end. It is made for every
+/// message by one thread and dropped by another, so it is kept small enough to need no memory of its own.
 pub(crate) struct RemoteOrigin {
+    flow: Arc<RemoteFlow>,
+    ticket: u32,
+    /// Always the same; the values that it never has tell the other origins apart.
+    _niche: Niche,
+}
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Niche {
+    Here = 1,
+}
+
+/// What the messages of one sender to one receiver have in common.
+pub(crate) struct RemoteFlow {
     /// The sender as it shows itself.
     pub(crate) from: Address,
-    /// Dropped when the handler has ended or the message was given back; its `Drop` counts that.
     pub(crate) settle: Arc<dyn Settle>,
-    /// The message's number as `settle` gave it.
-    pub(crate) ticket: u64,
 }
 
 /// Learns that messages from another process are settled; exactly once each.
 pub(crate) trait Settle: Send + Sync {
     /// The handler has ended, or the message was given back.
-    fn settled(&self, ticket: u64);
+    fn settled(&self, ticket: u32);
     /// The message goes back to its sender; `settled` follows.
-    fn give_back(&self, ticket: u64, returned: Returned);
+    fn give_back(&self, ticket: u32, returned: Returned);
+}
+
+impl RemoteOrigin {
+    /// The origin of a message with that number.
+    pub(crate) const fn new(flow: Arc<RemoteFlow>, ticket: u32) -> Self {
+        Self { flow, ticket, _niche: Niche::Here }
+    }
+
+    /// The sender as it shows itself.
+    pub(crate) fn from(&self) -> &Address {
+        &self.flow.from
+    }
+
+    /// The message goes back to its sender.
+    pub(crate) fn give_back(&self, returned: Returned) {
+        self.flow.settle.give_back(self.ticket, returned);
+    }
 }
 
 impl Drop for RemoteOrigin {
     fn drop(&mut self) {
-        self.settle.settled(self.ticket);
+        self.flow.settle.settled(self.ticket);
     }
 }
 

@@ -9,7 +9,7 @@
 use super::{
     cell::{AnyCell, FREEZE, Head, State},
     clock, current,
-    envelope::{Entry, Envelope, Origin, RemoteOrigin, Settle},
+    envelope::{Entry, Envelope, Origin, RemoteFlow, RemoteOrigin, Settle},
     reply_to::{self, ReplyWire},
     scheduler,
     timers::ActorTimer,
@@ -136,7 +136,7 @@ fn write_message(system: &Arc<Inner>, mut envelope: Envelope) -> Result<FrozenEn
             Some(sender) => sender.head().address(),
             None => Address::Direct(system.place(*serial)),
         }),
-        Origin::Remote(remote) => Some(remote.from.clone()),
+        Origin::Remote(remote) => Some(remote.from().clone()),
     };
     // Taken, not dropped: whoever reads this owes the answer from now on.
     let slot = envelope.handle().and_then(super::ReplyHandle::take);
@@ -148,9 +148,9 @@ fn write_message(system: &Arc<Inner>, mut envelope: Envelope) -> Result<FrozenEn
 struct NoFlow;
 
 impl Settle for NoFlow {
-    fn settled(&self, _: u64) {}
+    fn settled(&self, _: u32) {}
 
-    fn give_back(&self, _: u64, returned: Returned) {
+    fn give_back(&self, _: u32, returned: Returned) {
         tracing::debug!(to = %returned.to(), "a message that moved with its actor cannot go back");
     }
 }
@@ -171,7 +171,7 @@ fn read_entry(system: &Arc<Inner>, kind: &'static ActorType, entry: FrozenEntry)
         FrozenEntry::Message { type_id, body, from, ask } => {
             let handler = kind.find(type_id).ok_or_else(|| Error::Unsupported(kind.name.to_owned()))?;
             let origin = from.map_or(Origin::Outside, |from| {
-                Origin::Remote(Box::new(RemoteOrigin { from, settle: Arc::new(NoFlow), ticket: 0 }))
+                Origin::Remote(RemoteOrigin::new(Arc::new(RemoteFlow { from, settle: Arc::new(NoFlow) }), 0))
             });
             let handle = ask.map(|ask| {
                 reply_to::read(system, ask, handler.ask.name, |facts, to, system| {

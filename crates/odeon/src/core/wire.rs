@@ -4,10 +4,16 @@ use crate::error::{Error, Result};
 use odeon_protocol::{Reason, frame::Codec};
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Bytes for which a message has room from the start.
+const SMALL: usize = 112;
+
 /// Writes a value.
 pub(crate) fn write<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Vec<u8>> {
     match codec {
-        Codec::Postcard => postcard::to_stdvec(value).map_err(|error| cannot::<T>("be written", &error)),
+        // Most messages fit without growing step by step.
+        Codec::Postcard => {
+            postcard::to_extend(value, Vec::with_capacity(SMALL)).map_err(|error| cannot::<T>("be written", &error))
+        }
         Codec::Json => serde_json::to_vec(value).map_err(|error| cannot::<T>("be written as JSON", &error)),
         Codec::Raw | Codec::Cbor => Err(cannot::<T>("be written", &format!("codec {codec:?} is for bytes only"))),
     }

@@ -274,7 +274,7 @@ impl Inner {
         let returned = match origin {
             Origin::Outside => returned,
             Origin::Remote(remote) => {
-                remote.settle.give_back(remote.ticket, returned);
+                remote.give_back(returned);
                 return;
             }
             Origin::Local(serial) => match self.registry.get(serial) {
