@@ -2,7 +2,7 @@
 //!
 //! It bears a global name and runs on a host with the capability `archive`. A question loads its tally when it starts
 //! and saves it now and then; a load that fails fails the start, so that nothing is ever counted from a fresh zero.
-//! A save is answered when it lasts: saves gather for [`GATHER`] and are committed in one transaction.
+//! A save is answered when it lasts: saves gather for 20 ms and are committed in one transaction.
 
 mod entry;
 pub mod store;

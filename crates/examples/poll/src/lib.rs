@@ -2,7 +2,7 @@
 //!
 //! - [`actors`]: the service itself; read this first. [`archive`], [`tally`]: what it keeps, and how it counts.
 //! - [`http`]: the front. [`worker`] puts all of it into a process.
-//! - [`survey`], [`client`], [`replay`], [`load`], [`expected`]: real input for it, and whether it was counted right.
+//! - [`survey`], [`client`], [`mod@replay`], [`mod@load`], [`mod@expected`]: real input for it, and whether it was counted right.
 
 pub mod actors;
 pub mod archive;

@@ -1,6 +1,6 @@
 //! A survey on paper becomes a stream of responses: the American National Election Study of 1996.
 //!
-//! Only this module and [`crate::expected`] know the survey; the service itself takes any question.
+//! Only this module and [`mod@crate::expected`] know the survey; the service itself takes any question.
 
 use crate::actors::Response;
 use std::collections::BTreeMap;

@@ -19,7 +19,7 @@ use std::{
     task::Waker,
 };
 
-/// A reference without a type, which generated [`Calls`] wrap.
+/// A reference without a type, which generated [`Calls`](crate::Calls) wrap.
 #[derive(Clone)]
 pub struct RawRef {
     target: Target,

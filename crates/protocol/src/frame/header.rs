@@ -23,9 +23,10 @@ pub enum Kind {
     Ask = 2,
     /// The answer to an ask; the body is the reply.
     Reply = 3,
-    /// The answer to an ask that failed; extension [`Extension::Reason`], the body is its text.
+    /// The answer to an ask that failed; extension [`super::Extension::Reason`], the body is its text.
     Failure = 4,
-    /// A message given back unhandled: body and type are the message's, `to` and `from` change places, [`Extension::Reason`].
+    /// A message given back unhandled: body and type are the message's, `to` and `from` change
+    /// places, [`super::Extension::Reason`].
     Returned = 5,
     /// So many messages of `flow` (in `correlation`), from number `sequence` on, are settled: their handlers have ended.
     /// `from` is their receiver, `from_epoch` its epoch.
@@ -111,7 +112,7 @@ pub struct Header {
     pub flags: u16,
     /// Milliseconds left; 0 for no limit.
     pub remaining_ms: u32,
-    /// The receiver; [`Direct::NONE`] where only [`Extension::To`] says it.
+    /// The receiver; [`Direct::NONE`] where only [`super::Extension::To`] says it.
     pub to: Direct,
     /// The sender.
     pub from: Direct,
