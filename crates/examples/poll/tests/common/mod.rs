@@ -4,7 +4,7 @@
 use poll::actors::Response;
 use poll::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,19 +19,29 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it with this archive and these variables, and waits until it answers.
+    /// Starts it with this archive and these variables, and waits until it says where it listens.
     pub(crate) async fn start(archive: &Path, variables: &[(&str, &str)]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_poll"))
-            .env("POLL_LISTEN", address.to_string())
+        let mut child = Command::new(env!("CARGO_BIN_EXE_poll"))
+            .env("POLL_LISTEN", "127.0.0.1:0")
             .env("POLL_ARCHIVE", archive)
+            .env("RUST_LOG", "info")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let service = Self { child, urls: vec![format!("http://{address}")] };
-        until("the service answers", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
-        service
+        let (says, mut said) = tokio::sync::mpsc::channel(1);
+        let log = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once("poll at ") {
+                    let _ = says.try_send(address.trim().to_owned());
+                }
+                eprintln!("{line}");
+            }
+        });
+        let address = tokio::time::timeout(LONG, said.recv()).await.unwrap().expect("it ended at once");
+        Self { child, urls: vec![format!("http://{address}")] }
     }
 
     pub(crate) fn client(&self) -> Client {
