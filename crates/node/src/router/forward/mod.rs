@@ -6,21 +6,25 @@
 //! - **R-4 (no waiting).** It never waits: not for the controller, not for a receiver.
 //! - **R-5 (no disguise).** A frame is taken only from the process or the agent that owns its sender.
 
+mod loss;
+mod members;
+mod names;
+
 use super::{
     Peers,
     asks::{Asks, Towards},
     back::{self, BOUNCES_MAX, Why},
     hash::Fast,
-    holds::{Asking, Held, Holds},
-    table::{Known, Route, Table},
-    troupes::{Pick, Troupes},
+    holds::Holds,
+    table::{Route, Table},
+    troupes::Troupes,
 };
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::BytesMut;
 use odeon_protocol::{
-    Boot, Direct, NodeId, Reason, Time, WorkerId,
+    Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
-    frame::{self, Class, Extension, Frame, Header, Kind, flags},
+    frame::{self, Class, Frame, Header, Kind, flags},
 };
 use odeon_transport::frame_io::{Outbox, PushError};
 use std::{collections::HashMap, sync::Arc};
@@ -359,256 +363,6 @@ impl Router {
         let failure = back::failure(key, of, why);
         if let Ok((header, _)) = Header::read(&failure) {
             self.answer(&header, failure);
-        }
-    }
-}
-
-/// Names: waiting for them, and telling where they are.
-impl Router {
-    fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
-        let Ok((header, _)) = Header::read(&frame) else { return };
-        let starts = header.has(flags::STARTS) && header.kind != Kind::Signal;
-        match self.holds.push(name, &frame, (returned, starts), self.now) {
-            Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale: returned }),
-            Some(Asking::Asked) => {}
-            None => {
-                let text = format!("{name}: too many messages wait for names that are being found or started");
-                self.give_back(&frame, &Why::not_run(Reason::Full, text));
-            }
-        }
-    }
-
-    /// A name is there now: what waited for it goes on, in order, and its senders learn the place.
-    pub(super) fn resolved(&mut self, name: &Arc<str>, known: Known) {
-        self.table.learn(name, known);
-        let mut senders: Vec<WorkerId> = Vec::new();
-        for mut held in self.holds.release(name) {
-            if let Err(why) = self.age(&mut held) {
-                self.give_back(&held.frame, &why);
-                continue;
-            }
-            frame::set_to(&mut held.frame, known.place, known.epoch);
-            let Ok((header, _)) = Header::read(&held.frame) else { continue };
-            let origin = match self.table.route(header.from) {
-                Route::Process(process) | Route::Stopping(process) => {
-                    if !senders.contains(&process) {
-                        senders.push(process);
-                    }
-                    Origin::Process(process)
-                }
-                Route::Peer(node) => Origin::Peer(node),
-                Route::Troupe | Route::Nobody(_) => Origin::Agent,
-            };
-            self.deliver(origin, &header, held.frame);
-        }
-        senders.into_iter().for_each(|process| self.tell_where(process, name, known));
-    }
-
-    /// The name is nobody's: what waited for it goes back. `was_start` if its start was asked for.
-    pub(super) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
-        for held in self.holds.release_for_missing(name, was_start) {
-            self.give_back(&held.frame, why);
-        }
-    }
-
-    /// That grant of the name is over; its messages wait from now on.
-    pub(super) fn unresolved(&mut self, name: &Arc<str>, epoch: u64) {
-        self.table.forget(name, epoch);
-        if let Some((_, processes)) = self.told.remove(name) {
-            let message = FromAgent::Unresolved { name: name.clone(), epoch };
-            processes.iter().for_each(|process| self.control(*process, &message));
-        }
-    }
-
-    /// What has waited too long goes back; asks that nobody waits for any more are forgotten.
-    pub(super) fn tick(&mut self) {
-        for (name, held) in self.holds.expire(self.now) {
-            let text =
-                format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
-            self.give_back(&held.frame, &Why::not_run(Reason::Unreachable, text));
-        }
-        for of in self.asks.expire(self.now) {
-            self.troupes.ask_ended(of);
-        }
-        self.metrics.asks_open.set(self.asks.len() as u64);
-        self.metrics.held_bytes.set(self.holds.bytes() as u64);
-    }
-
-    fn tell_where(&mut self, process: WorkerId, name: &Arc<str>, known: Known) {
-        let (epoch, told) = self.told.entry(name.clone()).or_default();
-        if *epoch != known.epoch {
-            *epoch = known.epoch;
-            told.clear();
-        }
-        if !told.contains(&process) {
-            told.push(process);
-            let message = FromAgent::Resolved { name: name.clone(), place: known.place, epoch: known.epoch };
-            self.control(process, &message);
-        }
-    }
-
-    /// Takes the waiting off the time that is left.
-    fn age(&self, held: &mut Held) -> Result<(), Why> {
-        let Ok((header, _)) = Header::read(&held.frame) else { return Ok(()) };
-        if header.remaining_ms == 0 {
-            return Ok(());
-        }
-        let waited = u32::try_from(self.now.since(held.since).as_millis()).unwrap_or(u32::MAX);
-        let left = header.remaining_ms.saturating_sub(waited);
-        if left == 0 {
-            return Err(Why::not_run(Reason::Deadline, "the time ran out while its name was being found or started"));
-        }
-        held.frame[12..16].copy_from_slice(&left.to_le_bytes());
-        Ok(())
-    }
-}
-
-/// Troupes: any member will do.
-impl Router {
-    fn pass_to_troupe(&mut self, origin: Origin, troupe: Direct, frame: BytesMut) {
-        let Ok((header, _)) = Header::read(&frame) else { return };
-        if header.bounced() >= BOUNCES_MAX {
-            return self.give_back(&frame, &Why::not_run(Reason::Full, "no member of the troupe took the message"));
-        }
-        match self.troupes.pick(troupe, &header) {
-            Pick::Member { member, wants_more } => {
-                if wants_more {
-                    self.events.push(Event::TroupeBusy { troupe });
-                }
-                self.pass_to_member(origin, troupe, member, &frame);
-            }
-            Pick::Unknown => {
-                let starts = false;
-                let name = format!("odeon:troupe/{troupe}");
-                if let Some(Asking::Ask) = self.holds.push(&name, &frame, (header.bounced() > 0, starts), self.now) {
-                    self.events.push(Event::TroupeMissed { troupe });
-                }
-            }
-        }
-    }
-
-    fn pass_to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
-        let Ok(message) = back::read(frame) else { return };
-        let flags = message.header.flags & !flags::TROUPE;
-        let header = Header { to: member, to_epoch: 0, flags, ..message.header };
-        let frame = if back::troupe_of(&message).is_some() {
-            message.with_header(header)
-        } else {
-            let extensions: Vec<_> = message.extensions().flatten().chain([Extension::Troupe(troupe)]).collect();
-            Frame::new(header, &extensions, &message.body())
-        };
-        let origin = if matches!(origin, Origin::Peer(_)) { Origin::Agent } else { origin };
-        self.deliver(origin, &header, BytesMut::from(&frame.bytes()[..]));
-    }
-
-    /// The members of a troupe as its keeper says; what waited for them goes on.
-    pub(super) fn troupe(&mut self, troupe: Direct, members: &[Direct], room: bool) {
-        self.troupes.set(troupe, members, room);
-        if members.is_empty() {
-            return;
-        }
-        for mut held in self.holds.release(&format!("odeon:troupe/{troupe}")) {
-            match self.age(&mut held) {
-                Ok(()) => self.pass_to_troupe(Origin::Agent, troupe, held.frame),
-                Err(why) => self.give_back(&held.frame, &why),
-            }
-        }
-    }
-
-    /// There is no such troupe.
-    pub(super) fn troupe_missing(&mut self, troupe: Direct, why: &Why) {
-        self.troupes.remove(troupe);
-        self.missing(&format!("odeon:troupe/{troupe}"), true, why);
-    }
-}
-
-/// Loss of processes and hosts.
-impl Router {
-    /// A process is gone: what was queued for it goes back or waits for its name, what it had in hand fails.
-    pub(super) fn lost(&mut self, id: WorkerId, unsent: Vec<BytesMut>) {
-        let Some(process) = self.processes.remove(&id) else { return };
-        let blocks = self.table.lose(id);
-        let me = self.me;
-        let is_lost =
-            |place: Direct| place.node == me.node && place.boot == me.boot && blocks.contains(&place.serial.block());
-        self.troupes.lose(is_lost);
-        for frame in unsent {
-            if let Ok((header, _)) = Header::read(&frame) {
-                if header.kind == Kind::Ask {
-                    let _ = self.asks.remove(&ask_key(&header, &frame));
-                }
-                self.undeliverable(&header, frame, Reason::WorkerLost);
-            }
-        }
-        for of in self.asks.lose_askers(is_lost) {
-            self.troupes.ask_ended(of);
-        }
-        let why = Why {
-            reason: Reason::WorkerLost,
-            text: format!("{} ({id}) ended before it answered", process.name),
-            may_have_run: true,
-        };
-        for (key, of) in self.asks.lose(Towards::Process(id)) {
-            self.fail(key, of, &why);
-        }
-        self.told.values_mut().for_each(|(_, processes)| processes.retain(|told| *told != id));
-        if !blocks.is_empty() {
-            self.events.push(Event::Lost { process: id, blocks });
-        }
-    }
-
-    /// Frames that could not be brought to another agent.
-    pub(super) fn undelivered(&mut self, frames: Vec<BytesMut>, why: &Why) {
-        for frame in frames {
-            if let Ok((header, _)) = Header::read(&frame) {
-                if header.kind == Kind::Ask {
-                    let _ = self.asks.remove(&ask_key(&header, &frame));
-                }
-                if why.may_have_run || name_of(&frame).is_none() {
-                    self.give_back(&frame, why);
-                } else {
-                    self.undeliverable(&header, frame, why.reason);
-                }
-            }
-        }
-    }
-
-    /// Whatever lived there lives there no more: asks of it fail, and senders wait for it no longer.
-    pub(super) fn place_lost(&mut self, place: Direct, why: &Why) {
-        self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
-        for key in self.asks.lose_of(place) {
-            self.fail(key, place, why);
-        }
-    }
-
-    /// Processes of another agent are gone.
-    pub(super) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
-        let is_lost =
-            |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
-        self.troupes.lose(is_lost);
-        let gone: Vec<_> = self
-            .table
-            .names()
-            .filter(|(_, known)| is_lost(known.place))
-            .map(|(name, known)| (name.clone(), known.epoch))
-            .collect();
-        gone.iter().for_each(|(name, epoch)| self.unresolved(name, *epoch));
-        self.control_all(&FromAgent::Lost { node, boot, blocks, reason: Reason::WorkerLost });
-    }
-
-    /// Another agent cannot be reached, or is gone for good: asks there fail.
-    pub(super) fn peer_lost(&mut self, node: NodeId, why: &Why) {
-        for (key, of) in self.asks.lose(Towards::Peer(node)) {
-            self.fail(key, of, why);
-        }
-    }
-
-    fn warn_disguise(&mut self, from: WorkerId, header: &Header) {
-        self.metrics.refused.add(1);
-        if let Some(process) = self.processes.get_mut(&from)
-            && !std::mem::replace(&mut process.warned, true)
-        {
-            warn!(process = %from, name = process.name, sender = %header.from, "frame refused: its sender is not of that process");
         }
     }
 }

@@ -1,0 +1,43 @@
+//! Looking names up; names that come from a lost host.
+
+use super::spec_of;
+use crate::controller::{Controller, Reply};
+use odeon_cluster::directory::{Declaration, NameRecord};
+use odeon_protocol::{
+    Address, Direct, WorkerId,
+    control::{FromAgent, Placed, Refusal},
+};
+use std::sync::Arc;
+
+impl Controller {
+    pub(in crate::controller) fn on_find(&self, process: WorkerId, request: u64, name: &Arc<str>) {
+        if let Some(serial) = self.names.held.get(name).copied() {
+            let found = self.placement_of(serial, false).map(|placement| Some(placement.placed));
+            return self.parts.router.control(process, &FromAgent::Found { request, result: found });
+        }
+        if let Some(record) = self.parts.convention.directory(|directory| directory.name(name).cloned()) {
+            let result = Ok(Some(self.found(&record)));
+            return self.parts.router.control(process, &FromAgent::Found { request, result });
+        }
+        let (convention, asked) = (self.parts.convention.clone(), name.clone());
+        self.begin(async move { convention.linear_read_name(&asked).await }, move |controller, read| {
+            let result = read.map(|record| record.map(|record| controller.found(&record))).map_err(Refusal::from);
+            controller.parts.router.control(process, &FromAgent::Found { request, result });
+        });
+    }
+
+    pub(in crate::controller) fn found(&self, record: &NameRecord) -> Placed {
+        let (hint, epoch) = record.holder.map_or((Direct::NONE, 0), |holder| (holder, record.epoch));
+        Placed {
+            address: Address::Named { name: record.name.clone(), starts: false, hint, epoch },
+            created: false,
+            host: self.host_name(record.host),
+        }
+    }
+
+    /// Names that the leader gives to this host because theirs was lost.
+    pub(in crate::controller) fn adopt(&mut self, name: &Arc<str>, declaration: Declaration, reply: Reply) {
+        let spec = spec_of(name, &declaration);
+        self.place_named_here(name, spec, reply);
+    }
+}

@@ -1,0 +1,74 @@
+//! Troupes: any member will do.
+
+use super::{Origin, Router};
+use crate::{
+    event::Event,
+    router::{
+        back::{self, BOUNCES_MAX, Why},
+        holds::Asking,
+        troupes::Pick,
+    },
+};
+use bytes::BytesMut;
+use odeon_protocol::{
+    Direct, Reason,
+    frame::{Extension, Frame, Header, flags},
+};
+
+impl Router {
+    pub(super) fn pass_to_troupe(&mut self, origin: Origin, troupe: Direct, frame: BytesMut) {
+        let Ok((header, _)) = Header::read(&frame) else { return };
+        if header.bounced() >= BOUNCES_MAX {
+            return self.give_back(&frame, &Why::not_run(Reason::Full, "no member of the troupe took the message"));
+        }
+        match self.troupes.pick(troupe, &header) {
+            Pick::Member { member, wants_more } => {
+                if wants_more {
+                    self.events.push(Event::TroupeBusy { troupe });
+                }
+                self.pass_to_member(origin, troupe, member, &frame);
+            }
+            Pick::Unknown => {
+                let starts = false;
+                let name = format!("odeon:troupe/{troupe}");
+                if let Some(Asking::Ask) = self.holds.push(&name, &frame, (header.bounced() > 0, starts), self.now) {
+                    self.events.push(Event::TroupeMissed { troupe });
+                }
+            }
+        }
+    }
+
+    fn pass_to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
+        let Ok(message) = back::read(frame) else { return };
+        let flags = message.header.flags & !flags::TROUPE;
+        let header = Header { to: member, to_epoch: 0, flags, ..message.header };
+        let frame = if back::troupe_of(&message).is_some() {
+            message.with_header(header)
+        } else {
+            let extensions: Vec<_> = message.extensions().flatten().chain([Extension::Troupe(troupe)]).collect();
+            Frame::new(header, &extensions, &message.body())
+        };
+        let origin = if matches!(origin, Origin::Peer(_)) { Origin::Agent } else { origin };
+        self.deliver(origin, &header, BytesMut::from(&frame.bytes()[..]));
+    }
+
+    /// The members of a troupe as its keeper says; what waited for them goes on.
+    pub(in crate::router) fn troupe(&mut self, troupe: Direct, members: &[Direct], room: bool) {
+        self.troupes.set(troupe, members, room);
+        if members.is_empty() {
+            return;
+        }
+        for mut held in self.holds.release(&format!("odeon:troupe/{troupe}")) {
+            match self.age(&mut held) {
+                Ok(()) => self.pass_to_troupe(Origin::Agent, troupe, held.frame),
+                Err(why) => self.give_back(&held.frame, &why),
+            }
+        }
+    }
+
+    /// There is no such troupe.
+    pub(in crate::router) fn troupe_missing(&mut self, troupe: Direct, why: &Why) {
+        self.troupes.remove(troupe);
+        self.missing(&format!("odeon:troupe/{troupe}"), true, why);
+    }
+}

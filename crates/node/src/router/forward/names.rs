@@ -1,0 +1,117 @@
+//! Names: frames wait for them, and processes are told where they are.
+
+use super::{Origin, Router};
+use crate::{
+    event::Event,
+    router::{
+        back::Why,
+        holds::{Asking, Held},
+        table::{Known, Route},
+    },
+};
+use bytes::BytesMut;
+use odeon_protocol::{
+    Reason, WorkerId,
+    control::FromAgent,
+    frame::{self, Header, Kind, flags},
+};
+use std::sync::Arc;
+
+impl Router {
+    pub(in crate::router) fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
+        let Ok((header, _)) = Header::read(&frame) else { return };
+        let starts = header.has(flags::STARTS) && header.kind != Kind::Signal;
+        match self.holds.push(name, &frame, (returned, starts), self.now) {
+            Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale: returned }),
+            Some(Asking::Asked) => {}
+            None => {
+                let text = format!("{name}: too many messages wait for names that are being found or started");
+                self.give_back(&frame, &Why::not_run(Reason::Full, text));
+            }
+        }
+    }
+
+    /// A name is there now: what waited for it goes on, in order, and its senders learn the place.
+    pub(in crate::router) fn resolved(&mut self, name: &Arc<str>, known: Known) {
+        self.table.learn(name, known);
+        let mut senders: Vec<WorkerId> = Vec::new();
+        for mut held in self.holds.release(name) {
+            if let Err(why) = self.age(&mut held) {
+                self.give_back(&held.frame, &why);
+                continue;
+            }
+            frame::set_to(&mut held.frame, known.place, known.epoch);
+            let Ok((header, _)) = Header::read(&held.frame) else { continue };
+            let origin = match self.table.route(header.from) {
+                Route::Process(process) | Route::Stopping(process) => {
+                    if !senders.contains(&process) {
+                        senders.push(process);
+                    }
+                    Origin::Process(process)
+                }
+                Route::Peer(node) => Origin::Peer(node),
+                Route::Troupe | Route::Nobody(_) => Origin::Agent,
+            };
+            self.deliver(origin, &header, held.frame);
+        }
+        senders.into_iter().for_each(|process| self.tell_where(process, name, known));
+    }
+
+    /// The name is nobody's: what waited for it goes back. `was_start` if its start was asked for.
+    pub(in crate::router) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
+        for held in self.holds.release_for_missing(name, was_start) {
+            self.give_back(&held.frame, why);
+        }
+    }
+
+    /// That grant of the name is over; its messages wait from now on.
+    pub(in crate::router) fn unresolved(&mut self, name: &Arc<str>, epoch: u64) {
+        self.table.forget(name, epoch);
+        if let Some((_, processes)) = self.told.remove(name) {
+            let message = FromAgent::Unresolved { name: name.clone(), epoch };
+            processes.iter().for_each(|process| self.control(*process, &message));
+        }
+    }
+
+    /// What has waited too long goes back; asks that nobody waits for any more are forgotten.
+    pub(in crate::router) fn tick(&mut self) {
+        for (name, held) in self.holds.expire(self.now) {
+            let text =
+                format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
+            self.give_back(&held.frame, &Why::not_run(Reason::Unreachable, text));
+        }
+        for of in self.asks.expire(self.now) {
+            self.troupes.ask_ended(of);
+        }
+        self.metrics.asks_open.set(self.asks.len() as u64);
+        self.metrics.held_bytes.set(self.holds.bytes() as u64);
+    }
+
+    pub(super) fn tell_where(&mut self, process: WorkerId, name: &Arc<str>, known: Known) {
+        let (epoch, told) = self.told.entry(name.clone()).or_default();
+        if *epoch != known.epoch {
+            *epoch = known.epoch;
+            told.clear();
+        }
+        if !told.contains(&process) {
+            told.push(process);
+            let message = FromAgent::Resolved { name: name.clone(), place: known.place, epoch: known.epoch };
+            self.control(process, &message);
+        }
+    }
+
+    /// Takes the waiting off the time that is left.
+    pub(super) fn age(&self, held: &mut Held) -> Result<(), Why> {
+        let Ok((header, _)) = Header::read(&held.frame) else { return Ok(()) };
+        if header.remaining_ms == 0 {
+            return Ok(());
+        }
+        let waited = u32::try_from(self.now.since(held.since).as_millis()).unwrap_or(u32::MAX);
+        let left = header.remaining_ms.saturating_sub(waited);
+        if left == 0 {
+            return Err(Why::not_run(Reason::Deadline, "the time ran out while its name was being found or started"));
+        }
+        held.frame[12..16].copy_from_slice(&left.to_le_bytes());
+        Ok(())
+    }
+}
