@@ -72,8 +72,7 @@ pub(crate) async fn spread(shared: Arc<Shared>) {
                 announce(&shared);
             }
             () = sleep(EVERY) => {
-                let hosts = shared.copies.read(|directory| directory.hosts().map(|host| host.node).collect::<Vec<_>>());
-                facts.sheets.lock().set_members(hosts);
+                know_members(&shared);
                 let peers = shared.peers.connected();
                 if !peers.is_empty() {
                     let (node, _) = peers[rand::random_range(0..peers.len())];
@@ -82,6 +81,12 @@ pub(crate) async fn spread(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Only members' facts are kept: who has just joined must be known before its facts come.
+fn know_members(shared: &Shared) {
+    let hosts = shared.copies.read(|directory| directory.hosts().map(|host| host.node).collect::<Vec<_>>());
+    shared.peers.facts().sheets.lock().set_members(hosts);
 }
 
 fn announce(shared: &Shared) {
@@ -95,6 +100,7 @@ fn announce(shared: &Shared) {
 
 /// Another agent says that its facts have changed.
 pub(crate) fn heard(shared: &Arc<Shared>, from: NodeId, hint: &Hint) {
+    know_members(shared);
     if shared.peers.facts().sheets.lock().behind(hint) {
         tokio::spawn(pull(shared.clone(), from));
     }
@@ -102,6 +108,7 @@ pub(crate) fn heard(shared: &Arc<Shared>, from: NodeId, hint: &Hint) {
 
 /// Asks every connected peer, and has them ask: a host that is ready knows what the others can do, and they know it.
 pub(crate) async fn catch_up(shared: &Arc<Shared>) {
+    know_members(shared);
     let mut pulls = JoinSet::new();
     for (node, _) in shared.peers.connected() {
         pulls.spawn(pull(shared.clone(), node));
