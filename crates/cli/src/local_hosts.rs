@@ -51,7 +51,6 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
-    pub(crate) address: IpAddr,
     pub(crate) http: SocketAddr,
     /// Listening sockets by name.
     pub(crate) listeners: Vec<(String, SocketAddr)>,
@@ -106,7 +105,7 @@ impl Host {
         command.process_group(0);
         let child =
             command.spawn().map_err(|error| Failure::failed(format!("{name}: cannot start its agent: {error}")))?;
-        Ok(Self { name, address, http, listeners, directory, child })
+        Ok(Self { name, http, listeners, directory, child })
     }
 
     /// A connection to this host's agent.
