@@ -37,14 +37,14 @@ impl Client {
     }
 
     /// An operator's request.
-    pub(crate) async fn admin(&mut self, request: Value) -> Result<Value, Failure> {
+    pub(crate) async fn admin(&self, request: Value) -> Result<Value, Failure> {
         let answer = self.admin.admin(request.to_string()).await?;
         serde_json::from_str(&answer)
             .map_err(|error| Failure::failed(format!("the agent's answer is no JSON: {error}")))
     }
 
     /// Creates an actor.
-    pub(crate) async fn create(&mut self, args: &CreateArgs, fields: Option<Value>) -> Result<Value, Failure> {
+    pub(crate) async fn create(&self, args: &CreateArgs, fields: Option<Value>) -> Result<Value, Failure> {
         let policy = args.requires.clone().map(|requires| Policy { requires, ..Policy::default() });
         let spec = Spec {
             type_name: args.type_name.as_str().into(),
@@ -63,7 +63,7 @@ impl Client {
 
     /// Asks an actor.
     pub(crate) async fn ask(
-        &mut self,
+        &self,
         target: &str,
         message: &str,
         fields: Value,
@@ -74,13 +74,13 @@ impl Client {
     }
 
     /// Tells an actor; fails if the message comes back at once.
-    pub(crate) async fn tell(&mut self, target: &str, message: &str, fields: Value) -> Result<(), Failure> {
+    pub(crate) async fn tell(&self, target: &str, message: &str, fields: Value) -> Result<(), Failure> {
         self.admin.tell_json(&address(target)?, message, &fields.to_string(), TELL_LOOK).await?;
         Ok(())
     }
 
     /// Stops an actor, which has to be there.
-    pub(crate) async fn end(&mut self, target: &str) -> Result<(), Failure> {
+    pub(crate) async fn end(&self, target: &str) -> Result<(), Failure> {
         let request = json!({ "command": "stop", "target": address(target)?.to_string() });
         self.admin(request).await.map(drop)
     }

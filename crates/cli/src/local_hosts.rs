@@ -134,7 +134,7 @@ impl Host {
                     self.last_words()
                 )));
             }
-            if let Ok(mut client) = self.client().await
+            if let Ok(client) = self.client().await
                 && let Ok(health) = client.admin(json!({ "command": "health" })).await
             {
                 if health["ready"] == true {
@@ -185,7 +185,7 @@ impl Hosts {
     pub(crate) async fn start(plan: &Plan, root: &Path) -> Result<Self, Failure> {
         let mut first = Host::spawn(plan, 1, root, None)?;
         first.ready().await?;
-        let mut client = first.client().await?;
+        let client = first.client().await?;
         let request = json!({ "command": "token create", "role": "voter", "ttl_ms": 3_600_000, "uses": Value::Null });
         let token = client.admin(request).await?;
         let (token, join) = (crate::output::cell(&token["token"]), crate::output::cell(&token["join"]));

@@ -49,12 +49,12 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Bench(args) => bench::run(args, json).await,
         Command::Doctor => doctor::run(connect(&global).await, json).await,
         Command::Worker { name } => worker::run(&name),
-        other => talk(&mut connect(&global).await?, other, json).await,
+        other => talk(&connect(&global).await?, other, json).await,
     }
 }
 
 /// The commands that are a conversation with the agent.
-async fn talk(client: &mut Client, command: Command, json: bool) -> Outcome {
+async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
     match command {
         Command::Token(command) => token::run(client, command, json).await,
         Command::Status => lists::status(client, json).await,

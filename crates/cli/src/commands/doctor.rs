@@ -24,7 +24,7 @@ impl Finding {
 pub(crate) async fn run(client: Result<Client, Failure>, as_json: bool) -> Outcome {
     let mut findings = vec![socket_buffers(), open_files()];
     match client {
-        Ok(mut client) => findings.extend(agent(&mut client).await?),
+        Ok(client) => findings.extend(agent(&client).await?),
         Err(failure) => findings.push(Finding::new("agent", false, failure.text)),
     }
     let wrong = findings.iter().filter(|finding| !finding.ok).count();
@@ -69,7 +69,7 @@ fn open_files() -> Finding {
     }
 }
 
-async fn agent(client: &mut Client) -> Result<Vec<Finding>, Failure> {
+async fn agent(client: &Client) -> Result<Vec<Finding>, Failure> {
     let hosts = client.admin(json!({ "command": "hosts" })).await?;
     let status = client.admin(json!({ "command": "status" })).await?;
     let mut findings = vec![Finding::new("agent", true, "answers")];

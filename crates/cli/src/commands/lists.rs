@@ -4,7 +4,7 @@ use crate::{args::WorkersCommand, client::Client, failure::Outcome, output};
 use serde_json::{Value, json};
 
 /// `odeon status`
-pub(crate) async fn status(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn status(client: &Client, as_json: bool) -> Outcome {
     let status = client.admin(json!({ "command": "status" })).await?;
     if as_json {
         output::json(&status);
@@ -87,7 +87,7 @@ const WORKERS: List = List {
 const TYPES: List =
     List { command: "types", columns: &[("TYPE", "type"), ("TAKES", "takes")], empty: "no actor types" };
 
-async fn show(client: &mut Client, list: &List, as_json: bool) -> Outcome {
+async fn show(client: &Client, list: &List, as_json: bool) -> Outcome {
     let items = client.admin(json!({ "command": list.command })).await?;
     if as_json {
         output::json(&items);
@@ -98,32 +98,32 @@ async fn show(client: &mut Client, list: &List, as_json: bool) -> Outcome {
 }
 
 /// `odeon hosts`
-pub(crate) async fn hosts(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn hosts(client: &Client, as_json: bool) -> Outcome {
     show(client, &HOSTS, as_json).await
 }
 
 /// `odeon names`
-pub(crate) async fn names(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn names(client: &Client, as_json: bool) -> Outcome {
     show(client, &NAMES, as_json).await
 }
 
 /// `odeon actors`
-pub(crate) async fn actors(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn actors(client: &Client, as_json: bool) -> Outcome {
     show(client, &ACTORS, as_json).await
 }
 
 /// `odeon troupes`
-pub(crate) async fn troupes(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn troupes(client: &Client, as_json: bool) -> Outcome {
     show(client, &TROUPES, as_json).await
 }
 
 /// `odeon types`
-pub(crate) async fn types(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn types(client: &Client, as_json: bool) -> Outcome {
     show(client, &TYPES, as_json).await
 }
 
 /// `odeon workers [stop|restart ID]`
-pub(crate) async fn workers(client: &mut Client, command: Option<WorkersCommand>, as_json: bool) -> Outcome {
+pub(crate) async fn workers(client: &Client, command: Option<WorkersCommand>, as_json: bool) -> Outcome {
     let (verb, id) = match command {
         None => return show(client, &WORKERS, as_json).await,
         Some(WorkersCommand::Stop { id }) => ("stop", id),

@@ -10,21 +10,21 @@ use serde_json::json;
 use std::path::Path;
 
 /// Removes a host for good.
-pub(crate) async fn evict(client: &mut Client, host: &str, as_json: bool) -> Outcome {
+pub(crate) async fn evict(client: &Client, host: &str, as_json: bool) -> Outcome {
     let done = client.admin(json!({ "command": "evict", "host": host })).await?;
     print_done(&done, as_json, &format!("{host} is no longer a member; it cannot come back with its old key"));
     Ok(())
 }
 
 /// Takes this host out of its convention.
-pub(crate) async fn leave(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn leave(client: &Client, as_json: bool) -> Outcome {
     let done = client.admin(json!({ "command": "leave" })).await?;
     print_done(&done, as_json, "left the convention; the agent stops");
     Ok(())
 }
 
 /// Starts a worker under the running agent.
-pub(crate) async fn run(client: &mut Client, path: &Path, args: &[String], as_json: bool) -> Outcome {
+pub(crate) async fn run(client: &Client, path: &Path, args: &[String], as_json: bool) -> Outcome {
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::usage(format!("run: {}: {error}: give the path of an executable", path.display())))?;
     let request = json!({ "command": "run", "path": absolute, "args": args });
@@ -34,7 +34,7 @@ pub(crate) async fn run(client: &mut Client, path: &Path, args: &[String], as_js
 }
 
 /// Ends well if the agent is ready.
-pub(crate) async fn health(client: &mut Client, as_json: bool) -> Outcome {
+pub(crate) async fn health(client: &Client, as_json: bool) -> Outcome {
     let health = client.admin(json!({ "command": "health" })).await?;
     if health["ready"] != true {
         let why = output::cell(&health["waiting_for"]);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// `odeon create TYPE [ARGS-JSON]`
-pub(crate) async fn create(client: &mut Client, args: CreateArgs, as_json: bool) -> Outcome {
+pub(crate) async fn create(client: &Client, args: CreateArgs, as_json: bool) -> Outcome {
     let fields = args.args.as_deref().map(|text| parse("create", text)).transpose()?;
     let made = client.create(&args, fields).await?;
     if as_json {
@@ -23,7 +23,7 @@ pub(crate) async fn create(client: &mut Client, args: CreateArgs, as_json: bool)
 
 /// `odeon ask TARGET MESSAGE [JSON]`
 pub(crate) async fn ask(
-    client: &mut Client,
+    client: &Client,
     target: &str,
     message: &str,
     json: Option<&str>,
@@ -36,13 +36,7 @@ pub(crate) async fn ask(
 }
 
 /// `odeon tell TARGET MESSAGE [JSON]`
-pub(crate) async fn tell(
-    client: &mut Client,
-    target: &str,
-    message: &str,
-    json: Option<&str>,
-    as_json: bool,
-) -> Outcome {
+pub(crate) async fn tell(client: &Client, target: &str, message: &str, json: Option<&str>, as_json: bool) -> Outcome {
     let fields = json.map(|text| parse("tell", text)).transpose()?;
     client.tell(target, message, fields.unwrap_or(Value::Null)).await?;
     if as_json {
@@ -52,7 +46,7 @@ pub(crate) async fn tell(
 }
 
 /// `odeon stop TARGET`
-pub(crate) async fn stop(client: &mut Client, target: &str, as_json: bool) -> Outcome {
+pub(crate) async fn stop(client: &Client, target: &str, as_json: bool) -> Outcome {
     client.end(target).await?;
     if as_json {
         output::json(&json!({ "stopping": target }));

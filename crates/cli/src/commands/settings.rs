@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn each_mistake_names_flag_and_form() {
         for (line, expected) in [
-            (["--capability", "gpu"], "--capability gpu"),
+            (["--capability", "=2"], "--capability =2"),
             (["--worker-listen", "poll"], "NAME=ADDR"),
             (["--token-out", "voter"], "ROLE=FILE"),
             (["--listen", "nowhere"], "host:port"),

@@ -4,7 +4,7 @@ use crate::{args::TokenCommand, client::Client, commands::lists::print_done, fai
 use serde_json::json;
 
 /// Runs `odeon token …`.
-pub(crate) async fn run(client: &mut Client, command: TokenCommand, as_json: bool) -> Outcome {
+pub(crate) async fn run(client: &Client, command: TokenCommand, as_json: bool) -> Outcome {
     match command {
         TokenCommand::Create { role, ttl, uses } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);

@@ -103,15 +103,15 @@ async fn measure_on(
     paths: &[(&str, Kind)],
     seconds: u64,
 ) -> Result<Vec<Figure>, Failure> {
-    let mut client = hosts.all[0].client().await?;
-    let driver = driver(&mut client, layout).await?;
+    let client = hosts.all[0].client().await?;
+    let driver = driver(&client, layout).await?;
     let mut figures = Vec::new();
     for (name, kind) in paths {
         eprintln!("measuring {name}");
-        run(&mut client, &driver, layout, *kind, WARM_UP).await?;
+        run(&client, &driver, layout, *kind, WARM_UP).await?;
         let mut runs = Vec::new();
         for _ in 0..RUNS {
-            runs.push(run(&mut client, &driver, layout, *kind, Duration::from_secs(seconds)).await?);
+            runs.push(run(&client, &driver, layout, *kind, Duration::from_secs(seconds)).await?);
         }
         figures.extend(kind.metrics().iter().map(|(metric, unit)| {
             let values = runs.iter().filter_map(|run| run[*metric].as_f64()).collect();
@@ -122,7 +122,7 @@ async fn measure_on(
 }
 
 /// The driver, once a first run shows that it reaches an echo: hosts learn of each other's types by gossip.
-async fn driver(client: &mut Client, layout: Layout) -> Result<String, Failure> {
+async fn driver(client: &Client, layout: Layout) -> Result<String, Failure> {
     let args = CreateArgs { type_name: "bench.driver".into(), args: None, name: None, requires: None, on: None };
     let deadline = Instant::now() + KNOWN_WAIT;
     let mut driver = None;
@@ -150,13 +150,7 @@ async fn driver(client: &mut Client, layout: Layout) -> Result<String, Failure> 
     }
 }
 
-async fn run(
-    client: &mut Client,
-    driver: &str,
-    layout: Layout,
-    kind: Kind,
-    length: Duration,
-) -> Result<Value, Failure> {
+async fn run(client: &Client, driver: &str, layout: Layout, kind: Kind, length: Duration) -> Result<Value, Failure> {
     let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let fields = json!({ "host": layout.host_of_echo(), "ms": ms });
     client.ask(driver, kind.message(), fields, length + PATIENCE).await
