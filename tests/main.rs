@@ -4,5 +4,6 @@ mod bad_input;
 mod book;
 mod harness;
 mod one_host;
+mod poll_service;
 mod three_hosts;
 mod tidy;

@@ -119,11 +119,11 @@ impl Controller {
         );
     }
 
-    /// Goes on with the host for an actor. What hosts can do takes a moment to spread: where none fits, that moment is
-    /// waited for.
+    /// Goes on with the host for an actor. What hosts can do takes a moment to spread, and an agent that has just started
+    /// may not have its own place yet: where no host fits, that is waited for.
     pub(super) fn choose_host(&mut self, wanted: Wish, then: WithHost) {
         match self.choose(&wanted) {
-            Err(why) if wanted.tries < FACTS_TRIES && may_try_another(&why) && self.hosts_up() > 1 => {
+            Err(why) if may_try_another(&why) && self.may_learn(wanted.tries) => {
                 let wanted = Wish { tries: wanted.tries + 1, ..wanted };
                 self.later(FACTS_PAUSE, move |controller| controller.choose_host(wanted, then));
             }
@@ -131,9 +131,13 @@ impl Controller {
         }
     }
 
-    fn hosts_up(&self) -> usize {
-        let hosts = self.parts.convention.hosts();
-        hosts.iter().filter(|host| host.liveness != Liveness::Down).count()
+    /// Whether hosts may become known, or more be known of them, after that many looks.
+    fn may_learn(&self, tries: u32) -> bool {
+        let (hosts, me) = (self.parts.convention.hosts(), self.me());
+        if !hosts.iter().any(|host| host.node == me) {
+            return FACTS_PAUSE * tries < CALL_WAIT;
+        }
+        tries < FACTS_TRIES && hosts.iter().filter(|host| host.liveness != Liveness::Down).count() > 1
     }
 
     fn choose(&mut self, wish: &Wish) -> Result<NodeId, Refusal> {
