@@ -105,7 +105,7 @@ impl Agent {
             (events.clone(), metrics.clone()),
         );
         let kit = Kit {
-            spawner: Spawner::start()?,
+            spawner: Spawner::start(config.data.clone())?,
             router: router.clone(),
             events: events.clone(),
             ids: Arc::new(AtomicU32::new(1)),

@@ -108,8 +108,8 @@ pub(crate) struct Controller {
     recent: Recent,
     watched: watch::Watched,
     stopping: bool,
-    /// Names are handed over until then, at most, once the agent stops.
-    rest_until: time::Instant,
+    /// Names are handed over until then, at most; set once the workers of a stopping agent have ended.
+    rest_until: Option<time::Instant>,
     /// The host is to leave the convention once everything has stopped.
     leaving: bool,
 }
@@ -170,7 +170,7 @@ impl Controller {
             recent: Recent::default(),
             watched,
             stopping: false,
-            rest_until: time::Instant::now(),
+            rest_until: None,
             leaving: false,
         };
         let block = controller.new_block();

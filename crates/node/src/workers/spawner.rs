@@ -14,13 +14,14 @@ use std::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
     },
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
 };
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
-/// Where a worker finds its agent's socket.
+/// Where a worker finds its agent's socket, as `ODEON_WORKER_FD` tells it.
 const SOCKET_FD: i32 = 3;
 
 /// A process that was started.
@@ -47,13 +48,13 @@ pub(crate) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread; `data` is the agent's data directory, which workers find in `ODEON_DATA`.
+    pub(crate) fn start(data: PathBuf) -> io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(1024);
         thread::Builder::new().name("odeon-spawner".to_owned()).spawn(move || {
             for job in queue {
                 // Nobody waits any more: the agent is ending, and the process ends with its socket.
-                let _ = job.reply.send(spawn(&job.command));
+                let _ = job.reply.send(spawn(&job.command, &data));
             }
         })?;
         Ok(Self { jobs })
@@ -74,7 +75,7 @@ pub(super) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(pidfd) }.map_err(io::Error::from)
 }
 
-fn spawn(worker: &WorkerCommand) -> io::Result<Spawned> {
+fn spawn(worker: &WorkerCommand, data: &Path) -> io::Result<Spawned> {
     let (socket, theirs) = UnixStream::pair()?;
     let (output, writer) = io::pipe()?;
     let parent = getpid();
@@ -82,6 +83,7 @@ fn spawn(worker: &WorkerCommand) -> io::Result<Spawned> {
     command
         .args(&worker.args)
         .env("ODEON_WORKER_FD", "3")
+        .env("ODEON_DATA", data)
         .env_remove("ODEON_TOKEN")
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)

@@ -9,7 +9,7 @@ use odeon_protocol::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 impl Controller {
     /// A named actor's start has succeeded.
@@ -73,7 +73,10 @@ impl Controller {
                 format!("{name}: its worker ended {LOST_STARTS} times while it started: see the worker's output");
             return self.name_start_failed(name, record.epoch, refusal(Reason::StartFailed, text));
         }
-        info!(name = &**name, "starts again under a new epoch");
+        match self.stopping {
+            true => debug!(name = &**name, "is handed over"),
+            false => info!(name = &**name, "starts again under a new epoch"),
+        }
         self.claim(name, declaration_of(record), record.epoch);
     }
 

@@ -1,18 +1,20 @@
 //! Lists of workers and actors.
 
 use super::{EMBEDDED, LIST_WAIT, Listing};
-use crate::{
-    controller::{CALL_WAIT, Controller},
-    workers::Order,
-};
+use crate::{controller::Controller, workers::Order};
 use odeon_protocol::{
     WorkerId,
     control::{ActorInfo, FromAgent},
     limits::STOP_GRACE,
     peer::WorkerInfo,
 };
+use std::time::Duration;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::info;
+
+/// How long a stopping agent, once its workers have ended, goes on handing names over. It covers an election; names
+/// that are not handed over by then, as the other hosts stop too, are free when this host's lease ends.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(2);
 
 impl Controller {
     /// This host's workers.
@@ -76,17 +78,18 @@ impl Controller {
         }
     }
 
-    /// Whether nothing runs any more.
-    pub(in crate::controller) fn is_at_rest(&self) -> bool {
-        self.workers.is_empty()
-            && self.units.is_empty()
-            && (self.names.is_at_rest() || self.rest_until <= Instant::now())
+    /// Whether nothing runs any more, and the names are handed over or had their time for it.
+    pub(in crate::controller) fn is_at_rest(&mut self) -> bool {
+        if !self.workers.is_empty() || !self.units.is_empty() {
+            return false;
+        }
+        let until = *self.rest_until.get_or_insert_with(|| Instant::now() + HAND_OVER_WAIT);
+        self.names.is_at_rest() || until <= Instant::now()
     }
 
     /// Stops every unit; what is named is released as its actor ends.
     pub(in crate::controller) fn begin_stop(&mut self) {
         self.stopping = true;
-        self.rest_until = Instant::now() + STOP_GRACE + CALL_WAIT;
         self.publish_facts();
         info!("stopping: {} workers", self.units.len());
         for unit in self.units.keys().copied().collect::<Vec<_>>() {
