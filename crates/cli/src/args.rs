@@ -1,7 +1,7 @@
 //! The command line, as data. What it means is in `commands/`.
 
 use clap::{Args, Parser, Subcommand};
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 /// Actors across machines: start an agent on each host, join, deploy.
 #[derive(Debug, Parser)]
@@ -212,6 +212,9 @@ pub(crate) struct AgentArgs {
     /// Run a built-in worker inside the agent's process (used by `odeon bench`).
     #[arg(long, hide = true, value_name = "NAME")]
     pub(crate) embed: Option<String>,
+    /// Bind the workers' declared loopback addresses on this one instead (used by `odeon dev`).
+    #[arg(long, hide = true, value_name = "IP")]
+    pub(crate) worker_host: Option<Ipv4Addr>,
     /// Read these settings from a TOML file; flags and the environment go first.
     #[arg(long, value_name = "FILE", env = "ODEON_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -223,6 +226,9 @@ pub(crate) struct DevArgs {
     /// How many hosts, h1, h2, …
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
     pub(crate) hosts: u8,
+    /// What a host can do, for requirements: of all, or of one (`h1:archive=true`).
+    #[arg(long, value_name = "[HOST:]K=V")]
+    pub(crate) capability: Vec<String>,
     /// The workers' executables.
     #[arg(required = true)]
     pub(crate) paths: Vec<String>,

@@ -43,8 +43,8 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<(String, u16)>,
     /// Environment of the agents, inherited by their workers.
     pub(crate) environment: Vec<(String, String)>,
-    /// Further capabilities of the first host.
-    pub(crate) first_capabilities: Vec<String>,
+    /// `K=V` of one host by its number, or of all.
+    pub(crate) capabilities: Vec<(Option<u8>, String)>,
 }
 
 /// One running agent.
@@ -61,7 +61,8 @@ pub(crate) struct Host {
 impl Host {
     fn spawn(plan: &Plan, number: u8, root: &Path, join: Option<(&str, &str)>) -> Result<Self, Failure> {
         let name = format!("h{number}");
-        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, number));
+        let own = Ipv4Addr::new(127, 0, 0, number);
+        let address = IpAddr::V4(own);
         let directory = root.join(&name);
         std::fs::create_dir_all(&directory).map_err(|error| cannot("create", &directory, &error))?;
         let log_path = directory.join("agent.log");
@@ -77,7 +78,7 @@ impl Host {
         let mut command = Command::new(executable);
         command.arg("agent").arg("--stop-on-eof").args(["--name", &name]);
         command.arg("--listen").arg(free_udp(address)?.to_string()).arg("--http").arg(http.to_string());
-        command.arg("--data").arg(&directory);
+        command.arg("--data").arg(&directory).arg("--worker-host").arg(own.to_string());
         let of_this = |of: &&(u8, String)| of.0 == number;
         for worker in plan.workers.iter().chain(plan.workers_of.iter().filter(of_this).map(|(_, worker)| worker)) {
             command.arg("--worker").arg(worker);
@@ -88,16 +89,12 @@ impl Host {
         for (name, address) in &listeners {
             command.arg("--worker-listen").arg(format!("{name}={address}"));
         }
+        for (_, capability) in plan.capabilities.iter().filter(|(of, _)| of.is_none_or(|of| of == number)) {
+            command.arg("--capability").arg(capability);
+        }
         match join {
-            None => {
-                command.arg("--bootstrap");
-                for capability in &plan.first_capabilities {
-                    command.arg("--capability").arg(capability);
-                }
-            }
-            Some((peer, token)) => {
-                command.args(["--join", peer]).env("ODEON_TOKEN", token);
-            }
+            None => drop(command.arg("--bootstrap")),
+            Some((peer, token)) => drop(command.args(["--join", peer]).env("ODEON_TOKEN", token)),
         }
         command.envs(plan.environment.iter().map(|(key, value)| (key, value)));
         command.env_remove("ODEON_AGENT").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);

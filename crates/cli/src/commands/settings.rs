@@ -71,6 +71,7 @@ pub(crate) fn read(args: AgentArgs) -> Result<Config, Failure> {
     if config.worker_listen.is_empty() {
         config.worker_listen = file.worker_listen;
     }
+    config.worker_host = args.worker_host;
     config.workers = or_else(args.worker, file.worker)
         .iter()
         .map(|text| WorkerCommand::parse(text).map_err(|error| Failure::usage(format!("agent: --worker: {error}"))))

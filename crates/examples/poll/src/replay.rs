@@ -40,7 +40,8 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// Posts every one of `responses` once; `progress` is told how many are done.
+/// Posts every one of `responses` once, or until the service accepts nothing for as long as patience lasts; `progress`
+/// is told how many are done.
 pub async fn replay(
     urls: &[String],
     responses: Vec<Response>,
@@ -78,7 +79,13 @@ async fn post(mut client: Client, shared: Arc<Shared<impl Fn(u64)>>) -> Report {
         report.sent += 1;
         match client.respond(response).await {
             Ok(()) => report.accepted += 1,
-            Err(failure) => report.failed(&failure),
+            Err(failure) => {
+                report.failed(&failure);
+                if matches!(failure, Failure::NotAccepted(_)) {
+                    // The service takes nothing, and did not for as long as patience lasted: the rest is not tried.
+                    shared.next.store(shared.responses.len(), Ordering::Relaxed);
+                }
+            }
         }
         (shared.progress)(shared.done.fetch_add(1, Ordering::Relaxed) + 1);
     }

@@ -95,7 +95,7 @@ impl Demo {
             workers: vec![format!("'{}' worker poll", executable.display())],
             listeners: vec![("poll".to_owned(), 8080)],
             environment: vec![("POLL_ARCHIVE".to_owned(), archive.display().to_string())],
-            first_capabilities: vec!["archive=true".to_owned()],
+            capabilities: vec![(Some(1), "archive=true".to_owned())],
             ..Plan::default()
         };
         let hosts = Hosts::start(&plan, root).await?;
