@@ -7,7 +7,7 @@ use crate::{
         create::{Wish, wait_of},
         refusal,
     },
-    convention::ProposeError,
+    convention::{CallError, ProposeError},
 };
 use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Denied, NameRecord};
 use odeon_protocol::{
@@ -32,7 +32,10 @@ impl Controller {
         self.choose_host(
             wish,
             Box::new(move |controller, chosen| match chosen {
-                Ok((host, _)) if host == controller.me() => controller.claim(&name, declaration, follows),
+                // It may have been asked for here while hosts were looked at.
+                Ok((host, _)) if host == controller.me() || controller.is_wanted_here(&name) => {
+                    controller.claim(&name, declaration, follows);
+                }
                 Ok((host, wish)) => {
                     if let Some(work) = controller.names.work.get_mut(&name) {
                         work.spec.get_or_insert(wish.spec);
@@ -44,27 +47,45 @@ impl Controller {
         );
     }
 
+    fn is_wanted_here(&self, name: &str) -> bool {
+        self.names.work.get(name).is_some_and(|work| work.here)
+    }
+
     pub(super) fn place_elsewhere(&mut self, name: &Arc<str>, host: NodeId) {
+        let number = self.new_request();
         let Some(work) = self.names.work.get_mut(name) else { return };
-        work.step = Step::Elsewhere;
+        (work.step, work.request) = (Step::Elsewhere, Some(number));
         let Some(spec) = work.spec.clone() else { return self.fail(name, no_such(name)) };
         let (convention, within) = (self.parts.convention.clone(), wait_of(&spec));
         let request = PeerRequest::Place(Box::new(spec));
         let name = name.clone();
-        self.begin(
-            async move { convention.call(host, request, within).await },
-            move |controller, answer| match answer {
-                Ok(PeerReply::Placed { placed, place, epoch }) => {
-                    controller.finish(&name, &Ok(Placement { placed, place, epoch }));
-                }
-                Ok(PeerReply::Refused(why)) => controller.refused_elsewhere(&name, host, why),
-                Ok(other) => {
-                    controller.fail(&name, refusal(Reason::Protocol, format!("host {host} answered {other:?}")))
-                }
-                // It may have started the name: only the directory knows.
-                Err(error) => controller.refused_elsewhere(&name, host, error.into()),
-            },
-        );
+        self.begin(async move { convention.call(host, request, within).await }, move |controller, answer| {
+            controller.answered_elsewhere(&name, (host, number), answer)
+        });
+    }
+
+    fn answered_elsewhere(
+        &mut self,
+        name: &Arc<str>,
+        (host, number): (NodeId, u64),
+        answer: Result<PeerReply, CallError>,
+    ) {
+        let Some(work) = self.names.work.get_mut(name).filter(|work| work.request == Some(number)) else { return };
+        work.request = None;
+        if !matches!(work.step, Step::Elsewhere) {
+            // It is being claimed here meanwhile.
+            work.made = matches!(answer, Ok(PeerReply::Placed { placed, .. }) if placed.created);
+            return;
+        }
+        match answer {
+            Ok(PeerReply::Placed { placed, place, epoch }) => {
+                self.finish(name, &Ok(Placement { placed, place, epoch }));
+            }
+            Ok(PeerReply::Refused(why)) => self.refused_elsewhere(name, host, why),
+            Ok(other) => self.fail(name, refusal(Reason::Protocol, format!("host {host} answered {other:?}"))),
+            // It may have started the name: only the directory knows.
+            Err(error) => self.refused_elsewhere(name, host, error.into()),
+        }
     }
 
     fn refused_elsewhere(&mut self, name: &Arc<str>, host: NodeId, why: Refusal) {

@@ -144,6 +144,8 @@ impl Controller {
             starts: false,
             here: false,
             not: BTreeSet::new(),
+            request: None,
+            made: false,
             tries: 0,
             lost_starts: 0,
             revives: false,

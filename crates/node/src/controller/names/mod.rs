@@ -9,6 +9,10 @@
 //!                  ▲   ▲                    │
 //!   AwaitingWorker ┘   └──── Releasing ◀─── Stopping
 //! ```
+//!
+//! - **N-1.** What was begun for a step that is over changes nothing.
+//! - **N-2.** A host that another has chosen for a name claims it, and passes it to no third: hosts never wait for one
+//!   another in a circle.
 
 mod answers;
 mod claim;
@@ -77,6 +81,10 @@ struct Work {
     here: bool,
     /// Hosts that refused it.
     not: BTreeSet<NodeId>,
+    /// The request to another host that is not answered yet.
+    request: Option<u64>,
+    /// Whether such a request made the actor, of which no creator has been told.
+    made: bool,
     tries: u32,
     lost_starts: u32,
     /// The grant is this host's and its actor is gone: it is started again whether or not anybody waits.
@@ -87,6 +95,7 @@ struct Work {
 #[derive(Clone, Debug)]
 enum Step {
     Looking,
+    /// Another host was asked to place it.
     Elsewhere,
     Claiming,
     Starting(Serial),
@@ -145,10 +154,17 @@ impl Controller {
         }
         if let Some(work) = self.names.work.get_mut(name) {
             work.starts |= want.starts;
+            work.here |= want.here;
             if work.spec.is_none() {
                 work.spec = want.spec;
             }
-            return work.waiters.push(waiter);
+            work.waiters.push(waiter);
+            if want.here && matches!(work.step, Step::Elsewhere) {
+                // That host, or one that it asked in turn, may be waiting for this one: this one claims meanwhile, and
+                // the directory decides.
+                self.look(name, true);
+            }
+            return;
         }
         let work = Work {
             step: Step::Looking,
@@ -157,6 +173,8 @@ impl Controller {
             starts: want.starts,
             here: want.here,
             not: BTreeSet::new(),
+            request: None,
+            made: false,
             tries: 0,
             lost_starts: 0,
             revives: false,
@@ -237,9 +255,15 @@ impl Controller {
         for reply in wrong {
             reply(Err(taken(name, &record.declaration.type_name)));
         }
+        let Some(work) = self.names.work.get_mut(name) else { return };
+        if work.request.is_some() {
+            // The answer says which creator made it. It comes: whoever holds the name waits for nobody.
+            work.step = Step::Elsewhere;
+            return;
+        }
         let placed = Placed {
             address: Address::Named { name: name.clone(), starts: false, hint: holder, epoch: record.epoch },
-            created: false,
+            created: work.made,
             host: self.host_name(holder.node),
         };
         self.finish(name, &Ok(Placement { placed, place: holder, epoch: record.epoch }));
