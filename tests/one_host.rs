@@ -88,6 +88,28 @@ fn a_crash_is_told_to_the_parent_and_touches_nobody_else() {
 }
 
 #[test]
+fn an_actor_in_a_process_of_its_own_dies_alone() {
+    let convention = probe_on_one();
+    let host = &convention.agents[0];
+    host.odeon(&["create", "probe.parent", "--name", "p"]);
+    let children = host.ask("p", "Spawn", r#"{"n": 2, "type": "probe.alone"}"#);
+    let [first, second] = [0, 1].map(|index| children[index].as_str().expect("an address").to_owned());
+    let pid_of = |target: &str| host.ask(target, "Echo", r#"{"text": "x"}"#)["pid"].as_u64().expect("a pid");
+    let (victim, other) = (pid_of(&first), pid_of(&second));
+    host.odeon(&["create", "probe.echo", "--name", "e"]);
+    let shared = pid_of("e");
+    assert!(victim != other && victim != shared && other != shared, "{victim} {other} {shared}");
+    kill(victim);
+    let exits = wait_for("the parent to be told", || {
+        let exits = host.ask("p", "Exits", "");
+        (!exits.as_array()?.is_empty()).then_some(exits)
+    });
+    assert_eq!((exits.as_array().unwrap().len(), &exits[0]["address"]), (1, &json!(first)), "{exits}");
+    assert!(exits[0]["cause"].as_str().is_some_and(|cause| cause.contains("signal 9")), "{exits}");
+    assert_eq!((pid_of(&second), pid_of("e")), (other, shared));
+}
+
+#[test]
 fn an_agents_workers_end_with_it() {
     let mut convention = probe_on_one();
     convention.agents[0].odeon(&["create", "probe.counter", "--name", "c1"]);

@@ -3,12 +3,14 @@
 //! | type | what it is for |
 //! |---|---|
 //! | `probe.echo` | round trips, time, sizes |
+//! | `probe.alone` | an echo in a process of its own |
 //! | `probe.counter` | state under a global name, and its epoch |
 //! | `probe.crasher` | ends in every way there is |
 //! | `probe.parent` | creates children and is told of their ends |
 //! | `probe.sequence` | notices what is lost, doubled or out of order |
 //! | `probe.relay` | sends at a rate and accounts for every message |
 
+mod alone;
 mod counter;
 mod crasher;
 mod echo;
@@ -16,6 +18,7 @@ mod parent;
 mod relay;
 mod sequence;
 
+pub use alone::{Alone, AloneCalls};
 pub use counter::{Add, Count, Counter, CounterCalls, Get};
 pub use crasher::{Abort, Alive, Crasher, CrasherCalls, Exit, Hang, Living, Panic};
 pub use echo::{Blob, Echo, Echoed, Echoer, EchoerCalls, Measured, Size, Sleep, Slept};
@@ -25,5 +28,5 @@ pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls};
 
 /// The worker with all of them.
 pub fn worker() -> odeon::Worker {
-    odeon::worker![Echoer, Counter, Crasher, Parent, Sequence, Relay]
+    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay]
 }

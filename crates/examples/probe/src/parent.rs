@@ -1,6 +1,6 @@
 //! `probe.parent`: creates children and is told of their ends.
 
-use crate::{Counter, Crasher, Echoer, Relay, Sequence};
+use crate::{Counter, Crasher, Echoer, Relay, Sequence, alone::Alone};
 use odeon::{ChildExited, prelude::*};
 
 /// Creates children; answers their addresses.
@@ -55,6 +55,7 @@ impl Parent {
             let requires = spawn.requires.as_deref();
             let address = match spawn.type_name.as_str() {
                 "probe.echo" => self.create::<Echoer>(requires, ctx).await,
+                "probe.alone" => self.create::<Alone>(requires, ctx).await,
                 "probe.counter" => self.create::<Counter>(requires, ctx).await,
                 "probe.crasher" => self.create::<Crasher>(requires, ctx).await,
                 "probe.parent" => self.create::<Self>(requires, ctx).await,

@@ -81,6 +81,8 @@ async fn perform(args: &DemoArgs, root: &Path) -> Result<Demo, Failure> {
     demo.once_more().await?;
     demo.report.mismatches_after_kill += demo.compare().await;
     demo.report.counted = demo.counted().await;
+    // The hosts are stopped all at once: a question must not be left looking for an archive that is gone.
+    demo.until_saved().await?;
     Ok(demo)
 }
 
