@@ -49,6 +49,14 @@ fn a_port_in_use_and_a_foreign_data_directory() {
     let in_use = run(&["agent", "--bootstrap", "--http", "off", "--listen", &port, "--data", data, "--name", "x"]);
     assert_eq!(in_use.code, 1, "{in_use:?}");
     assert!(in_use.err.contains(&port), "{in_use:?}");
+    let other = tempfile::tempdir().expect("a directory");
+    let (fresh, token) = (other.path().to_str().expect("UTF-8"), convention.token("voter"));
+    let join = ["--join", &convention.agents[0].quic, "--token", &token];
+    let joiner =
+        run(&[&["agent", "--http", "off", "--listen", &port, "--data", fresh, "--name", "y"], &join[..]].concat());
+    assert!(joiner.code == 1 && joiner.err.contains(&port), "{joiner:?}");
+    let hosts = convention.agents[0].json(&["hosts"]);
+    assert_eq!(hosts.as_array().map(Vec::len), Some(1), "it has not become a member: {hosts}");
     let taken = convention.agents[0].data.to_str().expect("UTF-8");
     let running =
         run(&["agent", "--bootstrap", "--http", "off", "--listen", "127.0.0.1:0", "--data", taken, "--name", "h1"]);

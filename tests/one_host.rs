@@ -88,6 +88,18 @@ fn a_crash_is_told_to_the_parent_and_touches_nobody_else() {
 }
 
 #[test]
+fn a_reply_that_is_too_big_fails_its_ask_and_nothing_else() {
+    let convention = probe_on_one();
+    let host = &convention.agents[0];
+    host.odeon(&["create", "probe.echo", "--name", "e"]);
+    let before = host.ask("e", "Echo", r#"{"text": "x"}"#);
+    let refused = host.odeon(&["ask", "e", "Blob", r#"{"bytes": 100000000}"#]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("allowed are") && refused.err.contains("it may have run"), "{refused:?}");
+    assert_eq!(host.ask("e", "Echo", r#"{"text": "x"}"#), before, "the worker is the same");
+}
+
+#[test]
 fn an_actor_in_a_process_of_its_own_dies_alone() {
     let convention = probe_on_one();
     let host = &convention.agents[0];

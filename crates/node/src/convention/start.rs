@@ -30,6 +30,7 @@ use odeon_transport::{
 use parking_lot::Mutex;
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
+    net::UdpSocket,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
@@ -62,7 +63,10 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
         Some(belonging) => belonging,
         None if config.bootstrap => form(&data, &key)?,
         None if config.join.is_empty() => return Err(StartError::NoConvention(config.name.clone())),
-        None => joining::enter(config, &data, &key, &joins_as(config)).await?,
+        None => {
+            check_port(config)?;
+            joining::enter(config, &data, &key, &joins_as(config)).await?
+        }
     };
     let certificate = Certificate::from(belonging.certificate.clone());
     let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
@@ -99,9 +103,24 @@ fn joins_as(config: &Config) -> String {
     config.advertise.clone().unwrap_or_else(|| config.listen.address.to_string())
 }
 
+/// A host whose port is taken must not become a member first.
+fn check_port(config: &Config) -> Result<(), StartError> {
+    let address = config.listen.address;
+    match UdpSocket::bind(address) {
+        Err(why) if config.listen.fallback().is_none() => Err(StartError::Listen { address, why: why.to_string() }),
+        _ => Ok(()),
+    }
+}
+
 /// Opens the UDP port; a default one that is taken moves.
 fn bind(config: &Config, identity: Arc<Identity>, boot: Boot) -> Result<Endpoint, StartError> {
-    let failed = |error: BindError| StartError::Listen { address: config.listen.address, why: error.to_string() };
+    let failed = |error: BindError| {
+        let why = match error {
+            BindError::Address { why, .. } => why.to_string(),
+            other => other.to_string(),
+        };
+        StartError::Listen { address: config.listen.address, why }
+    };
     match Endpoint::bind(config.listen.address, identity.clone(), Settings::new(boot)) {
         Ok(endpoint) => Ok(endpoint),
         Err(error) => {

@@ -3,7 +3,7 @@
 use super::{Link, names::Lookup};
 use crate::{
     core::{AnyCell, Envelope, Origin},
-    error::Error,
+    error::{Error, Result},
     outside::{Answer, BoxFuture, Figures, Outgoing, Outside, Sent},
     supervision::{Returned, ReturnedBody},
 };
@@ -11,6 +11,7 @@ use odeon_protocol::{
     Address, Direct, ExitCause, Reason,
     control::{FromAgent, Placed, Refusal, Spec, ToAgent},
     frame::{Class, Extension, Header, Kind, flags},
+    limits::BODY_BYTES_MAX,
 };
 use std::{sync::Arc, task::Waker};
 
@@ -90,13 +91,14 @@ impl Outside for Beyond {
         let Answer { to, correlation, codec, result } = answer;
         let from = self.0.receiving.answered(to, correlation).unwrap_or(self.0.me);
         let header = Header { class: Class::Urgent, codec, to, from, correlation, ..Header::new(Kind::Reply) };
-        match result {
+        match result.and_then(fitting) {
             Ok(body) => self.0.push(&header, &[], &body),
             Err(error) => {
                 let bits = if error.may_have_run() { flags::MAY_HAVE_RUN } else { 0 };
                 let header = Header { kind: Kind::Failure, flags: bits, ..header };
                 let text = error.text();
-                self.0.push(&header, &[Extension::Reason { reason: error.reason(), text: &text }], text.as_bytes());
+                let body = text.as_bytes().get(..BODY_BYTES_MAX).unwrap_or(text.as_bytes());
+                self.0.push(&header, &[Extension::Reason { reason: error.reason(), text: &text }], body);
             }
         }
     }
@@ -168,6 +170,16 @@ impl Link {
             }
         }
     }
+}
+
+/// A reply that no frame can carry fails its ask: the agent would close the link of whoever sent it.
+fn fitting<B: AsRef<[u8]>>(body: B) -> Result<B> {
+    let bytes = body.as_ref().len();
+    if bytes <= BODY_BYTES_MAX {
+        return Ok(body);
+    }
+    let text = format!("the reply has {bytes} bytes, allowed are {BODY_BYTES_MAX}: answer in parts");
+    Err(Error::from_wire(Reason::TooBig, &text, true))
 }
 
 fn odd() -> Refusal {
