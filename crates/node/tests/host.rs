@@ -4,7 +4,7 @@ mod common;
 
 use common::{Does, Process, agent, spec, until};
 use odeon_protocol::{
-    Address, Direct, ExitCause, Reason, Serial,
+    Address, Direct, ExitCause, PROTOCOL_VERSION, Reason, Serial,
     control::{FromAgent, OnStop, Placed, Policy, Refusal, Restart, Spec, ToAgent, Troupe},
     frame::{Extension, Frame, Kind, flags},
 };
@@ -66,6 +66,15 @@ async fn what_nobody_has_comes_back() {
     client.send(&client.named(Kind::Ask, "t.unknown/key", false, 4));
     assert_eq!(client.reason(4).await.0, Reason::NoSuchActor);
     assert_eq!(create(&client, spec("t.unknown", None)).await.unwrap_err().reason, Reason::NoSuchType);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_another_protocol_version_is_told_what_to_do() {
+    let (agent, _dir) = agent("h1").await;
+    let said = Process::of_version(&agent, PROTOCOL_VERSION + 1).await;
+    assert!(said.contains("protocol version") && said.contains("build it with the agent's version"), "{said}");
+    Process::worker(&agent, &[("t.echo", Policy::default())]).await;
     agent.stop().await;
 }
 

@@ -172,10 +172,25 @@ impl Process {
         Self::join(agent, Role::Worker, types).await
     }
 
+    /// What the agent says to a worker of another protocol version.
+    pub async fn of_version(agent: &Agent, protocol: u8) -> String {
+        match Self::greet(agent, protocol, (Role::Worker, Vec::new())).await.0 {
+            FromAgent::Refused { text } => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn join(agent: &Agent, role: Role, types: Vec<TypeInfo>) -> Self {
+        match Self::greet(agent, PROTOCOL_VERSION, (role, types)).await {
+            (FromAgent::Welcome(welcome), socket) => Self::run(welcome, socket),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    async fn greet(agent: &Agent, protocol: u8, (role, types): (Role, Vec<TypeInfo>)) -> (FromAgent, Socket) {
         let mut socket = agent.connect();
         let hello = Hello {
-            protocol: PROTOCOL_VERSION,
+            protocol,
             version: "test".into(),
             role,
             name: "test".into(),
@@ -186,11 +201,7 @@ impl Process {
         };
         socket.send_first(control(&ToAgent::Hello(hello)).bytes(), &[]).await.unwrap();
         let (bytes, _) = socket.receive_first().await.unwrap();
-        let welcome = match decode(&Frame::read(bytes.freeze()).unwrap().body()).unwrap() {
-            FromAgent::Welcome(welcome) => welcome,
-            other => panic!("{other:?}"),
-        };
-        Self::run(welcome, socket)
+        (decode(&Frame::read(bytes.freeze()).unwrap().body()).unwrap(), socket)
     }
 
     fn run(welcome: Welcome, socket: Socket) -> Self {
