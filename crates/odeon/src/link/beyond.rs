@@ -1,9 +1,9 @@
 //! The link as the core sees it.
 
-use super::{Link, names::Lookup};
+use super::{Link, check_size, names::Lookup};
 use crate::{
     core::{AnyCell, Envelope, Origin},
-    error::{Error, Result},
+    error::Error,
     outside::{Answer, BoxFuture, Figures, Outgoing, Outside, Sent},
     supervision::{Returned, ReturnedBody},
 };
@@ -91,7 +91,7 @@ impl Outside for Beyond {
         let Answer { to, correlation, codec, result } = answer;
         let from = self.0.receiving.answered(to, correlation).unwrap_or(self.0.me);
         let header = Header { class: Class::Urgent, codec, to, from, correlation, ..Header::new(Kind::Reply) };
-        match result.and_then(fitting) {
+        match result.and_then(|body| check_size("the reply", body.len(), true).map(|()| body)) {
             Ok(body) => self.0.push(&header, &[], &body),
             Err(error) => {
                 let bits = if error.may_have_run() { flags::MAY_HAVE_RUN } else { 0 };
@@ -170,16 +170,6 @@ impl Link {
             }
         }
     }
-}
-
-/// A reply that no frame can carry fails its ask: the agent would close the link of whoever sent it.
-fn fitting<B: AsRef<[u8]>>(body: B) -> Result<B> {
-    let bytes = body.as_ref().len();
-    if bytes <= BODY_BYTES_MAX {
-        return Ok(body);
-    }
-    let text = format!("the reply has {bytes} bytes, allowed are {BODY_BYTES_MAX}: answer in parts");
-    Err(Error::from_wire(Reason::TooBig, &text, true))
 }
 
 fn odd() -> Refusal {

@@ -41,6 +41,7 @@ use odeon_protocol::{
     Direct, Reason,
     control::ToAgent,
     frame::{self, Class, Extension, Header, Kind},
+    limits::BODY_BYTES_MAX,
 };
 use odeon_transport::frame_io::{Outbox, PushError};
 use parking_lot::{Mutex, RwLock};
@@ -245,4 +246,13 @@ impl Link {
         self.outbox.close();
         self.broken.notify_one();
     }
+}
+
+/// Refuses a body that no frame can carry: the agent would close the link of whoever sent it.
+fn check_size(what: &str, bytes: usize, may_have_run: bool) -> Result {
+    if bytes <= BODY_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!("{what} has {bytes} bytes, allowed are {BODY_BYTES_MAX}");
+    Err(Error::from_wire(Reason::TooBig, text, may_have_run))
 }

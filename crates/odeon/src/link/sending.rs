@@ -3,6 +3,7 @@
 use super::{
     Link,
     asks::Pending,
+    check_size,
     flow::{FlowKey, Now, Numbers, Route, Step, Target},
     names::Lookup,
 };
@@ -15,7 +16,6 @@ use crate::{
 use odeon_protocol::{
     Address, Direct, Reason, Serial,
     frame::{self, Class, Codec, Extension, Header, Kind, flags},
-    limits::BODY_BYTES_MAX,
 };
 use odeon_transport::frame_io::PushError;
 use std::{
@@ -179,10 +179,7 @@ impl Link {
         // A forwarded ask is written as its asker speaks, so that whoever answers it does too.
         let codec = forwarded.map_or(Codec::Postcard, |(_, _, codec)| codec);
         let body = envelope.body(codec).map_err(Failed::Never)?;
-        if body.len() > BODY_BYTES_MAX {
-            let text = format!("{} has {} bytes, allowed are {BODY_BYTES_MAX}", envelope.table().name, body.len());
-            return Err(Failed::Never(Error::new(Reason::TooBig, text)));
-        }
+        check_size(envelope.table().name, body.len(), false).map_err(Failed::Never)?;
         let mut header = header(way, envelope);
         header.codec = codec;
         if codec == Codec::Json {
