@@ -16,7 +16,7 @@ use crate::{
 use odeon_transport::socket::Socket;
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
 };
@@ -92,9 +92,8 @@ impl Agent {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
-        settle_port(&mut config);
         let thread = router::Thread::start()?;
         let convention = join(&thread, &config).await?;
         let (events, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
@@ -268,15 +267,6 @@ async fn join(thread: &router::Thread, config: &Config) -> Result<convention::Ha
     let config = config.clone();
     let started = thread.runtime().spawn(async move { convention::start(&config).await });
     Ok(started.await.map_err(io::Error::other)??)
-}
-
-/// A default port that is taken moves to a free one.
-fn settle_port(config: &mut Config) {
-    let Some(other) = config.listen.fallback() else { return };
-    if let Err(error) = UdpSocket::bind(config.listen.address) {
-        info!(taken = %config.listen.address, %error, "the default port is taken, another one is used");
-        config.listen.address = other;
-    }
 }
 
 /// Runs the controller to its end, then takes the rest down.

@@ -54,6 +54,7 @@ const WAY_IN: Duration = Duration::from_millis(1500);
 /// See [`StartError`].
 pub async fn start(config: &Config) -> Result<Handle, StartError> {
     let data = open_data(config)?;
+    let config = &settle_port(config.clone())?;
     let key = NodeKey::from_pem(&data.key()).map_err(|error| other(&error))?;
     let known = data.belonging().is_some();
     let belonging = match data.belonging() {
@@ -63,10 +64,7 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
         Some(belonging) => belonging,
         None if config.bootstrap => form(&data, &key)?,
         None if config.join.is_empty() => return Err(StartError::NoConvention(config.name.clone())),
-        None => {
-            check_port(config)?;
-            joining::enter(config, &data, &key, &joins_as(config)).await?
-        }
+        None => joining::enter(config, &data, &key, &joins_as(config)).await?,
     };
     let certificate = Certificate::from(belonging.certificate.clone());
     let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
@@ -103,33 +101,25 @@ fn joins_as(config: &Config) -> String {
     config.advertise.clone().unwrap_or_else(|| config.listen.address.to_string())
 }
 
-/// A host whose port is taken must not become a member first.
-fn check_port(config: &Config) -> Result<(), StartError> {
+/// A default port that is taken moves to a free one. Settled before anything else: a host whose port is taken must not
+/// become a member first.
+fn settle_port(mut config: Config) -> Result<Config, StartError> {
     let address = config.listen.address;
-    match UdpSocket::bind(address) {
-        Err(why) if config.listen.fallback().is_none() => Err(StartError::Listen { address, why: why.to_string() }),
-        _ => Ok(()),
+    if let Err(error) = UdpSocket::bind(address) {
+        let why = error.to_string();
+        config.listen.address = config.listen.fallback().ok_or(StartError::Listen { address, why })?;
+        tracing::info!(taken = %address, %error, "the default port is taken, another one is used");
     }
+    Ok(config)
 }
 
-/// Opens the UDP port; a default one that is taken moves.
+/// Opens the UDP port.
 fn bind(config: &Config, identity: Arc<Identity>, boot: Boot) -> Result<Endpoint, StartError> {
-    let failed = |error: BindError| {
-        let why = match error {
-            BindError::Address { why, .. } => why.to_string(),
-            other => other.to_string(),
-        };
-        StartError::Listen { address: config.listen.address, why }
-    };
-    match Endpoint::bind(config.listen.address, identity.clone(), Settings::new(boot)) {
-        Ok(endpoint) => Ok(endpoint),
-        Err(error) => {
-            let fallback = config.listen.fallback().ok_or_else(|| failed(error))?;
-            let endpoint = Endpoint::bind(fallback, identity, Settings::new(boot)).map_err(failed)?;
-            tracing::info!(wanted = %config.listen.address, "the default port is taken: another one is used");
-            Ok(endpoint)
-        }
-    }
+    let address = config.listen.address;
+    Endpoint::bind(address, identity, Settings::new(boot)).map_err(|error| match error {
+        BindError::Address { why, .. } => StartError::Listen { address, why: why.to_string() },
+        other => StartError::Other(other.to_string()),
+    })
 }
 
 fn open_data(config: &Config) -> Result<DataDir, StartError> {
