@@ -61,8 +61,7 @@ pub(crate) struct Host {
 impl Host {
     fn spawn(plan: &Plan, number: u8, root: &Path, join: Option<(&str, &str)>) -> Result<Self, Failure> {
         let name = format!("h{number}");
-        let own = Ipv4Addr::new(127, 0, 0, number);
-        let address = IpAddr::V4(own);
+        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, number));
         let directory = root.join(&name);
         std::fs::create_dir_all(&directory).map_err(|error| cannot("create", &directory, &error))?;
         let log_path = directory.join("agent.log");
@@ -78,7 +77,7 @@ impl Host {
         let mut command = Command::new(executable);
         command.arg("agent").arg("--stop-on-eof").args(["--name", &name]);
         command.arg("--listen").arg(free_udp(address)?.to_string()).arg("--http").arg(http.to_string());
-        command.arg("--data").arg(&directory).arg("--worker-host").arg(own.to_string());
+        command.arg("--data").arg(&directory).arg("--worker-host").arg(address.to_string());
         let of_this = |of: &&(u8, String)| of.0 == number;
         for worker in plan.workers.iter().chain(plan.workers_of.iter().filter(of_this).map(|(_, worker)| worker)) {
             command.arg("--worker").arg(worker);

@@ -188,7 +188,7 @@ impl Controller {
         let (events, stop) = (self.events.clone(), self.parts.stop.clone());
         let mut ticks = time::interval(TICK);
         let mut watched = self.watched.take_receivers();
-        while !(self.stopping && self.is_at_rest()) {
+        while !(self.stopping && self.comes_to_rest()) {
             tokio::select! {
                 () = stop.cancelled(), if !self.stopping => self.begin_stop(),
                 batch = events.take() => batch.into_iter().for_each(|event| self.handle(event)),

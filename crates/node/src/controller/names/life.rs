@@ -7,7 +7,7 @@ use odeon_protocol::{
     Reason, Serial,
     control::{Refusal, Restart},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -137,21 +137,10 @@ impl Controller {
     }
 
     pub(super) fn step_or_new(&mut self, name: &Arc<str>, step: Step) {
-        let new = || Work {
-            step: Step::Looking,
-            waiters: Vec::new(),
-            spec: None,
-            starts: false,
-            here: false,
-            not: BTreeSet::new(),
-            request: None,
-            made: false,
-            tries: 0,
-            lost_starts: 0,
-            revives: false,
-            since: Instant::now(),
-        };
-        self.names.work.entry(name.clone()).or_insert_with(new).step = step;
+        match self.names.work.get_mut(name) {
+            Some(work) => work.step = step,
+            None => drop(self.names.work.insert(name.clone(), Work::new(step))),
+        }
     }
 
     /// Has a command logged whose outcome nobody waits for.

@@ -92,6 +92,26 @@ struct Work {
     since: Instant,
 }
 
+impl Work {
+    /// Work that nobody waits for yet.
+    fn new(step: Step) -> Self {
+        Self {
+            step,
+            waiters: Vec::new(),
+            spec: None,
+            starts: false,
+            here: false,
+            not: BTreeSet::new(),
+            request: None,
+            made: false,
+            tries: 0,
+            lost_starts: 0,
+            revives: false,
+            since: Instant::now(),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Looking,
@@ -167,18 +187,11 @@ impl Controller {
             return;
         }
         let work = Work {
-            step: Step::Looking,
             waiters: vec![waiter],
             spec: want.spec,
             starts: want.starts,
             here: want.here,
-            not: BTreeSet::new(),
-            request: None,
-            made: false,
-            tries: 0,
-            lost_starts: 0,
-            revives: false,
-            since: Instant::now(),
+            ..Work::new(Step::Looking)
         };
         self.names.work.insert(name.clone(), work);
         self.look(name, want.stale);

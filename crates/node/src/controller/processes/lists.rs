@@ -79,7 +79,7 @@ impl Controller {
     }
 
     /// Whether nothing runs any more, and the names are handed over or had their time for it.
-    pub(in crate::controller) fn is_at_rest(&mut self) -> bool {
+    pub(in crate::controller) fn comes_to_rest(&mut self) -> bool {
         if !self.workers.is_empty() || !self.units.is_empty() {
             return false;
         }
