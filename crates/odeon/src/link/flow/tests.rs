@@ -1,0 +1,258 @@
+use super::*;
+use odeon_protocol::{
+    id::{Boot, NodeId},
+    limits::FLOW_WINDOW,
+};
+use proptest::prelude::*;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Wake, Waker},
+};
+
+const AGENT: Now = Now::fixed(Route::Agent);
+
+fn at(serial: u64, version: u64, since: u64, before: u64) -> Now {
+    let place = Direct { node: NodeId(1), boot: Boot(1), serial: Serial(serial) };
+    Now { route: Route::Place(place, 1), version, since, before }
+}
+
+fn go(step: Step) -> Numbers {
+    match step {
+        Step::Go(numbers) => numbers,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_window_is_credit() {
+    let mut sending = Sending::new(1, 1);
+    for sequence in 0..FLOW_WINDOW {
+        let numbers = go(sending.send(&"k", AGENT));
+        assert_eq!((numbers.sequence, numbers.opens), (sequence, sequence == 0));
+        assert_eq!(numbers.report, [FLOW_WINDOW / 2, FLOW_WINDOW].contains(&(sequence + 1)));
+    }
+    assert_eq!(sending.send(&"k", AGENT), Step::Wait);
+    go(sending.send(&"other", AGENT));
+    let count = Arc::new(Count::default());
+    assert!(sending.wait(&"k", &Waker::from(count.clone())));
+    sending.settled(1, 1, 10, 0).into_iter().for_each(Waker::wake);
+    assert_eq!((sending.send(&"k", AGENT), count.0.load(Ordering::Relaxed)), (Step::Wait, 0));
+    sending.settled(1, 0, 1, 0).into_iter().for_each(Waker::wake);
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(go(sending.send(&"k", AGENT)).sequence, FLOW_WINDOW);
+}
+
+#[test]
+fn a_settled_flow_is_forgotten_and_opens_anew() {
+    let mut sending = Sending::new(2, 16);
+    let first = go(sending.send(&1, AGENT));
+    sending.settled(first.flow, 0, 1, 0);
+    assert_eq!((sending.outstanding(), sending.flows.len(), sending.ids.len()), (0, 0, 0));
+    let second = go(sending.send(&1, AGENT));
+    assert_eq!((second.sequence, second.opens, second.flow), (0, true, first.flow + 16));
+    // A late report of the first changes nothing.
+    sending.settled(first.flow, 0, 1, 0);
+    assert_eq!(sending.outstanding(), 1);
+}
+
+#[test]
+fn a_route_changes_only_with_nothing_outstanding() {
+    let mut sending = Sending::new(1, 1);
+    let old = go(sending.send(&1, at(7, 3, 2, 0)));
+    assert_eq!(sending.send(&1, at(8, 5, 5, 4)), Step::Wait);
+    assert_eq!(sending.send(&1, AGENT), Step::Wait);
+    sending.settled(old.flow, 0, 1, 0);
+    assert_eq!(go(sending.send(&1, at(8, 5, 5, 4))).route, at(8, 0, 0, 0).route);
+}
+
+#[test]
+fn the_first_place_an_agent_names_is_taken_at_once_a_later_one_is_not() {
+    let mut sending = Sending::new(1, 1);
+    let unresolved = Now { version: 4, ..AGENT };
+    assert_eq!(go(sending.send(&1, unresolved)).route, Route::Agent);
+    assert_eq!(go(sending.send(&1, at(7, 5, 5, 3))).route, at(7, 0, 0, 0).route);
+    assert_eq!(go(sending.send(&2, unresolved)).route, Route::Agent);
+    assert_eq!(go(sending.send(&2, at(8, 7, 7, 6))).route, Route::Agent);
+}
+
+#[test]
+fn a_newer_instance_closes_what_the_older_one_had() {
+    let mut sending = Sending::new(1, 1);
+    (0..10).for_each(|_| _ = go(sending.send(&1, AGENT)));
+    sending.settled(1, 0, 2, 5);
+    // The instance of epoch 5 crashed with 2, 3 and 4 in its mailbox; the next one got what was sent from 5 on.
+    sending.settled(1, 5, 1, 6);
+    assert_eq!(sending.outstanding_of(&1), 4);
+    sending.settled(1, 6, 4, 6);
+    assert_eq!(sending.outstanding_of(&1), 0);
+}
+
+#[test]
+fn flows_to_lost_places_are_forgotten() {
+    let mut sending = Sending::new(1, 1);
+    (0..3).for_each(|_| _ = go(sending.send(&1, at(7, 0, 0, 0))));
+    go(sending.send(&2, at(8, 0, 0, 0)));
+    let (gone, outstanding, _) = sending.lose_where(|_, route| route == at(7, 0, 0, 0).route);
+    assert_eq!((gone, outstanding, sending.outstanding()), (vec![1], 3, 1));
+    let (outstanding, _) = sending.lose();
+    assert_eq!((outstanding, sending.outstanding()), (1, 0));
+}
+
+#[test]
+fn a_sender_beyond_its_window_is_noticed() {
+    let mut ledger = Ledger::default();
+    for sequence in 40..40 + FLOW_WINDOW {
+        ledger.receive(sequence, false).unwrap();
+    }
+    assert_eq!(ledger.receive(40 + FLOW_WINDOW, false), Err(Overrun));
+    assert_eq!(ledger.receive(45, false), Err(Overrun));
+    ledger.end(40, false);
+    assert_eq!(ledger.receive(40 + FLOW_WINDOW, false), Err(Overrun), "ended, not yet told");
+    assert_eq!(ledger.take_report(), [(40, 1)]);
+    ledger.receive(40 + FLOW_WINDOW, false).unwrap();
+}
+
+#[test]
+fn reports_are_ranges_and_say_each_number_once() {
+    let mut ledger = Ledger::default();
+    (0..10).for_each(|sequence| ledger.receive(sequence, false).unwrap());
+    for sequence in [1, 2, 5] {
+        assert_eq!(ledger.end(sequence, false), Report::Soon);
+    }
+    assert_eq!(ledger.end(3, true), Report::Soon);
+    assert_eq!(ledger.take_report(), [(1, 2), (5, 1)]);
+    assert_eq!(ledger.end(0, true), Report::None { idle: false });
+    for sequence in [4, 6, 7, 8, 9] {
+        ledger.end(sequence, true);
+    }
+    assert!(ledger.is_idle() && ledger.take_report().is_empty());
+}
+
+#[test]
+fn numbers_wrap_around() {
+    let mut sending = Sending::new(1, 1);
+    let id = go(sending.send(&1, AGENT)).flow;
+    let flow = sending.flows.get_mut(&id).unwrap();
+    (flow.base, flow.next) = (u32::MAX - 1, u32::MAX);
+    let mut ledger = Ledger::default();
+    ledger.receive(u32::MAX - 1, false).unwrap();
+    for _ in 0..100 {
+        ledger.receive(go(sending.send(&1, AGENT)).sequence, false).unwrap();
+    }
+    (0..101).for_each(|offset| _ = ledger.end((u32::MAX - 1).wrapping_add(offset), false));
+    for (first, count) in ledger.take_report() {
+        sending.settled(id, first, count, 0);
+    }
+    assert_eq!((sending.outstanding(), ledger.is_idle()), (0, true));
+}
+
+/// What may happen to a flow: sent to one of two receivers (a troupe, or a name that moved), ended there with or
+/// without the sender being told otherwise, given back by an agent before it arrived, reported.
+#[derive(Clone, Debug)]
+enum Event {
+    Send { to: usize },
+    Deliver { to: usize },
+    GiveBack { to: usize },
+    End { at: usize, pick: usize, told: bool },
+    Report { at: usize },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        8 => (0..2usize).prop_map(|to| Event::Send { to }),
+        6 => (0..2usize).prop_map(|to| Event::Deliver { to }),
+        1 => (0..2usize).prop_map(|to| Event::GiveBack { to }),
+        6 => (0..2usize, any::<usize>(), any::<bool>()).prop_map(|(at, pick, told)| Event::End { at, pick, told }),
+        3 => (0..2usize).prop_map(|at| Event::Report { at }),
+    ];
+    proptest::collection::vec(event, 0..3000)
+}
+
+#[derive(Default)]
+struct World {
+    on_the_way: [VecDeque<Numbers>; 2],
+    running: [Vec<Numbers>; 2],
+    ledgers: [HashMap<u32, Ledger>; 2],
+}
+
+impl World {
+    fn apply(&mut self, event: &Event, sending: &mut Sending<u8>) {
+        match *event {
+            Event::Send { to } => match sending.send(&1, AGENT) {
+                Step::Go(numbers) => self.on_the_way[to].push_back(numbers),
+                Step::Wait => assert!(sending.outstanding() > 0, "who waits waits for something"),
+                Step::TooMany => panic!("there is one flow"),
+            },
+            Event::Deliver { to } => {
+                let Some(numbers) = self.on_the_way[to].pop_front() else { return };
+                let ledger = self.ledgers[to].entry(numbers.flow).or_default();
+                ledger.receive(numbers.sequence, numbers.report).expect("the sender keeps to its window");
+                self.running[to].push(numbers);
+            }
+            Event::GiveBack { to } => {
+                let Some(numbers) = self.on_the_way[to].pop_front() else { return };
+                sending.settled(numbers.flow, numbers.sequence, 1, 0);
+            }
+            Event::End { at, pick, told } => {
+                if self.running[at].is_empty() {
+                    return;
+                }
+                let index = pick % self.running[at].len();
+                let numbers = self.running[at].remove(index);
+                if told {
+                    sending.settled(numbers.flow, numbers.sequence, 1, 0);
+                }
+                let report = self.ledgers[at].get_mut(&numbers.flow).unwrap().end(numbers.sequence, told);
+                if report == Report::Now {
+                    self.report(at, sending);
+                }
+            }
+            Event::Report { at } => self.report(at, sending),
+        }
+        let running = self.running.iter().map(Vec::len).sum::<usize>();
+        let sent = running + self.on_the_way.iter().map(VecDeque::len).sum::<usize>();
+        assert!(sending.outstanding() as usize >= sent, "settled only what has ended");
+        assert!(sending.outstanding() <= u64::from(FLOW_WINDOW));
+    }
+
+    fn report(&mut self, at: usize, sending: &mut Sending<u8>) {
+        self.ledgers[at].retain(|flow, ledger| {
+            for (first, count) in ledger.take_report() {
+                sending.settled(*flow, first, count, 0);
+            }
+            !ledger.is_idle()
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn everything_is_settled_once_in_any_order(events in events()) {
+        let (mut sending, mut world) = (Sending::new(1, 1), World::default());
+        for event in &events {
+            world.apply(event, &mut sending);
+        }
+        for at in 0..2 {
+            while !world.on_the_way[at].is_empty() {
+                world.apply(&Event::Deliver { to: at }, &mut sending);
+            }
+            while !world.running[at].is_empty() {
+                world.apply(&Event::End { at, pick: 0, told: false }, &mut sending);
+            }
+            world.report(at, &mut sending);
+        }
+        prop_assert_eq!(sending.outstanding(), 0);
+        prop_assert!(sending.flows.is_empty() && sending.ids.is_empty());
+        prop_assert!(world.ledgers.iter().all(HashMap::is_empty));
+    }
+}
