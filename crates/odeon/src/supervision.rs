@@ -140,6 +140,11 @@ pub(crate) enum ReturnedBody {
         /// The message's name.
         name: &'static str,
     },
+    /// So many messages went down with the process or host that had them.
+    Lost {
+        /// How many.
+        count: u32,
+    },
 }
 
 impl Returned {
@@ -167,6 +172,17 @@ impl Returned {
         self.may_have_run
     }
 
+    /// How many messages it stands for: 1, but for messages that went down with the process or host that had them. These
+    /// are told together, once it is known that they are neither on their way back nor to a successor; they may have run,
+    /// and nothing is left of them to [`take`](Self::take).
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match self.body {
+            ReturnedBody::Lost { count } => count,
+            _ => 1,
+        }
+    }
+
     /// Why it came back, as an error.
     #[must_use]
     pub fn error(&self) -> Error {
@@ -180,6 +196,7 @@ impl Returned {
             ReturnedBody::Value(envelope) => envelope.is::<M>(),
             ReturnedBody::Wire { type_id, .. } => *type_id == M::TYPE_ID,
             ReturnedBody::Consumed { name } => *name == M::NAME,
+            ReturnedBody::Lost { .. } => false,
         }
     }
 

@@ -170,6 +170,16 @@ impl Envelope {
         Self::pack(&Unaddressed::<M>::ASK, origin, Asked { message, handle })
     }
 
+    /// A fence: goes where the messages of its flow go, and ends without having been handled.
+    pub(crate) fn fence(origin: Origin) -> Self {
+        Self::pack(&FENCE, origin, Fence)
+    }
+
+    /// Whether it is a fence.
+    pub(crate) fn is_fence(&self) -> bool {
+        self.table.message == TypeId::of::<Fence>()
+    }
+
     /// `table` must be one of a payload of type `T`.
     fn pack<T>(table: &'static MessageTable, origin: Origin, value: T) -> Self {
         let mut payload: Payload = [MaybeUninit::uninit(); INLINE_WORDS];
@@ -360,6 +370,23 @@ impl<M: Message> Unaddressed<M> {
         ..Self::TELL
     };
 }
+
+/// The payload of a fence.
+struct Fence;
+
+static FENCE: MessageTable = MessageTable {
+    actor: None,
+    message: TypeId::of::<Fence>(),
+    type_id: 0,
+    fingerprint: 0,
+    name: "fence",
+    idempotent: false,
+    is_ask: false,
+    start: |_, _, _, _| Step::Done(super::scratch::End::Ok),
+    drop: |_| (),
+    write: |_, _| Ok(Vec::new()),
+    handle: |_| None,
+};
 
 /// The tables of `M` for `A`, tell first.
 pub(crate) fn tables<A: Handler<M>, M: Message>() -> (&'static MessageTable, &'static MessageTable) {

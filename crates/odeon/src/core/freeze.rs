@@ -71,6 +71,17 @@ pub(crate) enum FrozenEntry {
         /// Its type and itself, if it was not consumed.
         body: Option<(u64, Vec<u8>)>,
     },
+    /// Messages that went down with whoever had them.
+    Lost {
+        /// Whom they were for.
+        to: Address,
+        /// Why.
+        reason: Reason,
+        /// The same in words.
+        text: String,
+        /// How many.
+        count: u32,
+    },
     /// A child's end.
     ChildExited {
         /// The child.
@@ -102,7 +113,9 @@ pub(crate) fn freeze(cell: &Arc<dyn AnyCell>, then: impl FnOnce(Result<Frozen>) 
 pub(crate) fn write(head: &Head, entries: VecDeque<Entry>) -> Result<Frozen> {
     let now = clock::fine();
     let _here = current::enter_system(&head.system);
-    let entries = entries.into_iter().map(|entry| write_entry(&head.system, entry)).collect::<Result<_>>()?;
+    let stays = |entry: &Entry| !matches!(entry, Entry::Message(envelope) if envelope.is_fence());
+    let entries =
+        entries.into_iter().filter(stays).map(|entry| write_entry(&head.system, entry)).collect::<Result<_>>()?;
     let (mut timers, children) =
         head.with_extra(|extra| (extra.timers.list().to_vec(), extra.children.iter().copied().collect()));
     timers.iter_mut().for_each(|timer| timer.at = timer.at.saturating_sub(now));
@@ -121,6 +134,9 @@ fn write_entry(system: &Arc<Inner>, entry: Entry) -> Result<FrozenEntry> {
                 ReturnedBody::Value(envelope) => Some((envelope.table().type_id, envelope.body(Codec::Postcard)?)),
                 ReturnedBody::Wire { type_id, bytes, codec: Codec::Postcard } => Some((type_id, bytes)),
                 ReturnedBody::Wire { .. } | ReturnedBody::Consumed { .. } => None,
+                ReturnedBody::Lost { count } => {
+                    return Ok(FrozenEntry::Lost { to, reason, text, count });
+                }
             };
             FrozenEntry::Returned { to, reason, text, may_have_run, body }
         }
@@ -189,6 +205,10 @@ fn read_entry(system: &Arc<Inner>, kind: &'static ActorType, entry: FrozenEntry)
                 None => ReturnedBody::Consumed { name: "" },
             };
             Entry::Returned(Box::new(Returned { body, reason, text, to, may_have_run }))
+        }
+        FrozenEntry::Lost { to, reason, text, count } => {
+            let body = ReturnedBody::Lost { count };
+            Entry::Returned(Box::new(Returned { body, reason, text, to, may_have_run: true }))
         }
     })
 }

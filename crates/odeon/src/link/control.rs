@@ -2,7 +2,8 @@
 
 use super::{
     Link, State,
-    flow::{Route, Target},
+    flow::{FlowKey, Route, Target, Via},
+    incoming::came_back,
 };
 use crate::{
     core::{
@@ -10,17 +11,17 @@ use crate::{
         cell::{self, Birth, Extra, Identity},
     },
     error::Error,
-    supervision::ChildExited,
+    supervision::{ChildExited, Returned, ReturnedBody},
     system::Inner,
 };
 use odeon_protocol::{
-    Direct, ExitCause, Reason, Serial,
+    Address, Direct, ExitCause, Reason, Serial,
     control::{self, ActorInfo, FromAgent, Refusal, Signal, ToAgent},
     frame::Frame,
 };
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::Future,
     sync::{
         Arc,
@@ -116,19 +117,19 @@ impl Link {
                     let _ = cell::push(&cell, crate::core::Entry::ChildExited(exit), true);
                 }
             }
-            FromAgent::Lost { node, boot, blocks, reason } => {
+            FromAgent::Lost { node, boot, blocks, .. } => {
                 let gone = |place: Direct| {
                     let whole = blocks.is_empty() && place.boot <= boot;
                     place.node == node && (whole || place.boot == boot && blocks.contains(&place.serial.block()))
                 };
-                self.lost(&gone, reason);
+                self.lost(&gone, blocks.is_empty());
             }
             FromAgent::Lease { pause_at, .. } => {
                 if let Some(system) = self.system() {
                     system.gate.open_until(pause_at.as_nanos());
                 }
             }
-            FromAgent::PlaceLost { place, reason } => self.lost(&|at| at == place, reason),
+            FromAgent::PlaceLost { place, .. } => self.lost(&|at| at == place, true),
             FromAgent::Refused { text } => self.break_off(&text),
             other => tracing::debug!(?other, "the agent says something that this version has no use for"),
         }
@@ -169,27 +170,49 @@ impl Link {
         self.say(&ToAgent::Listed { request, actors });
     }
 
-    /// Actors elsewhere are gone: what they had is not settled any more.
-    fn lost(&self, gone: &dyn Fn(Direct) -> bool, reason: Reason) {
-        let mut flows = HashSet::new();
+    /// Actors elsewhere are gone. What they had is lost; a fence tells it from what comes back or goes to a successor.
+    /// `taken_back` if the agent has already taken back what was on its way to them.
+    fn lost(&self, gone: &dyn Fn(Direct) -> bool, taken_back: bool) {
         for shard in &self.sending {
             let names = self.names.read();
-            let (lost, outstanding, woken) = shard.lock().lose_where(|key, route| match (route, &key.to) {
-                (Route::Place(place, _), _) => gone(place),
-                // Sent by the agent to where it said then that the name is.
-                (Route::Agent, Target::Name(name)) => names.was_at(name, gone),
-                (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => false,
+            let fences = shard.lock().fence_where(|key, route| {
+                let place = match (route, &key.to) {
+                    (Route::Place(place, _), _) => gone(place).then_some(place),
+                    // Sent by the agent to where it said then that the name is.
+                    (Route::Agent, Target::Name(name)) => names.was_at(name, gone),
+                    // What members of a troupe had is told by the agent that picked them.
+                    (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => None,
+                }?;
+                match &key.to {
+                    Target::Name(_) if taken_back => Some(Via::Agent),
+                    _ => Some(Via::Place(place)),
+                }
             });
             drop(names);
-            flows.extend(lost);
-            self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
-            woken.into_iter().for_each(Waker::wake);
-        }
-        for ask in self.asks.take_where(|ask| gone(ask.to) || flows.contains(&ask.flow)) {
-            let text = format!("{}: {reason}", ask.slot.facts().message);
-            ask.slot.fail(Error::from_wire(reason, text, true));
+            fences.iter().for_each(|fence| self.send_fence(fence));
         }
         self.names.write().lose(gone);
+    }
+
+    /// Nobody will tell what became of these messages.
+    pub(super) fn lost_for_good(&self, flow: u32, key: &FlowKey, count: u32) {
+        let to = match &key.to {
+            Target::Name(name) => Address::named(&**name, false),
+            Target::Direct(place) => Address::Direct(*place),
+            Target::Troupe(place) => Address::Troupe(*place),
+        };
+        let text = format!("{to} was lost with its process or host, and with it what it had in hand");
+        let asks = self.asks.take_where(|ask| ask.flow == flow);
+        let count = count.saturating_sub(asks.len() as u32);
+        for ask in asks {
+            ask.slot.fail(Error::from_wire(Reason::WorkerLost, text.as_str(), true));
+        }
+        self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
+        if let (Some(system), 1..) = (self.system(), count) {
+            let body = ReturnedBody::Lost { count };
+            let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
+            came_back(&system, key.from, lost);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     core::{
-        AnyCell, Entry, HandlerEntry, Origin, cell, clock, current,
+        AnyCell, Entry, Envelope, HandlerEntry, Origin, cell, clock, current,
         envelope::{RemoteFlow, RemoteOrigin},
         reply::{AnySlot, AskFacts, Chain, ReplyHandle},
     },
@@ -55,7 +55,7 @@ impl Link {
             Kind::Returned => self.returned(system, frame),
             Kind::Settled => {
                 let count = u32::try_from(header.correlation).unwrap_or(u32::MAX);
-                self.settle(header.flow, header.sequence, count, header.from_epoch);
+                self.settle(header.flow, header.sequence, count);
             }
             Kind::Signal => self.signal(frame),
             Kind::Control => self.control(frame),
@@ -65,7 +65,7 @@ impl Link {
     fn answered(&self, system: &Arc<Inner>, header: &Header, answer: impl FnOnce(&dyn AnySlot)) {
         if let Some(ask) = self.asks.take(header.correlation) {
             answer(&*ask.slot);
-            self.settle(ask.flow, ask.sequence, 1, 0);
+            self.settle(ask.flow, ask.sequence, 1);
         } else if let Some(slot) = system.replies.take(header.correlation) {
             answer(&*slot);
         }
@@ -74,12 +74,19 @@ impl Link {
     /// A message of an actor of this process, or of the process itself, has come back.
     fn returned(&self, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
-        self.settle(header.flow, header.sequence, 1, 0);
+        let fresh = self.settle(header.flow, header.sequence, 1);
+        if header.has(flags::FENCE) {
+            return;
+        }
         if header.correlation != 0 {
             // An ask. A forwarded one fails where it was asked; its agent sees to that.
             if let Some(ask) = self.asks.take(header.correlation) {
                 ask.slot.fail(error_of(frame));
             }
+            return;
+        }
+        if !fresh {
+            // Its sender was told before that it was lost and may have run.
             return;
         }
         let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
@@ -113,10 +120,24 @@ impl Link {
             return give_back_frame(self, frame, Reason::Full, "its sender went beyond its window");
         };
         let (flow, origin) = flow;
+        if header.has(flags::FENCE) {
+            return self.take_fence(&cell, frame, &flow, origin);
+        }
         let arrival = Arrival { link: self, system, cell: &cell, flow, origin, frame };
         match find_handler(&cell, frame) {
             Ok(entry) => arrival.deliver(entry),
             Err(error) => arrival.give_back(&error),
+        }
+    }
+
+    /// A fence takes its place in the mailbox.
+    fn take_fence(&self, cell: &Arc<dyn AnyCell>, frame: &Frame, flow: &Incoming, common: Arc<RemoteFlow>) {
+        let origin = Origin::Remote(RemoteOrigin::new(common, frame.header.sequence));
+        // Given back before its origin is dropped, which would say that it has ended.
+        let pushed = cell::push(cell, Entry::Message(Envelope::fence(origin)), true);
+        if pushed.is_err() {
+            drop(self.leaving.lock());
+            flow.give_back_frame(self, frame, Reason::ActorStopped, "its actor has stopped");
         }
     }
 
@@ -208,7 +229,7 @@ const fn codec_of(header: &Header) -> Codec {
     }
 }
 
-fn came_back(system: &Arc<Inner>, sender: Serial, back: Returned) {
+pub(super) fn came_back(system: &Arc<Inner>, sender: Serial, back: Returned) {
     match system.registry.get(sender) {
         Some(_) => system.give_back_to(Origin::Local(sender), back),
         None => system.give_back_to(Origin::Outside, back),

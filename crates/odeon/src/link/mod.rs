@@ -35,7 +35,7 @@ use crate::{
 use asks::Asks;
 use bytes::BytesMut;
 use control::Requests;
-use flow::{FlowKey, Sending};
+use flow::{FlowKey, News, Sending};
 use names::Names;
 use odeon_protocol::{
     Direct, Reason,
@@ -152,12 +152,19 @@ impl Link {
         &self.sending[(key.from.0 % u64::from(SHARDS)) as usize]
     }
 
-    /// Messages of a flow have ended.
-    fn settle(&self, flow: u32, first: u32, count: u32, epoch: u64) {
-        if flow != 0 {
-            let woken = self.shard_of_flow(flow).lock().settled(flow, first, count, epoch);
-            woken.into_iter().for_each(Waker::wake);
+    /// Messages of a flow have ended. Answers whether the first of them had not before; what is not in a flow always has
+    /// not.
+    fn settle(&self, flow: u32, first: u32, count: u32) -> bool {
+        if flow == 0 {
+            return true;
         }
+        let News { fresh, woken, lost, fence } = self.shard_of_flow(flow).lock().settled(flow, first, count);
+        woken.into_iter().for_each(Waker::wake);
+        fence.into_iter().for_each(|fence| self.send_fence(&fence));
+        if let Some((key, count)) = lost {
+            self.lost_for_good(flow, &key, count);
+        }
+        fresh
     }
 
     /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.

@@ -14,6 +14,8 @@ use std::{collections::HashMap, sync::Arc, task::Waker};
 
 /// Names that are remembered; beyond it those of other processes are forgotten and asked for anew.
 const REMEMBERED: usize = 1 << 17;
+/// Places that are remembered of each name.
+const RECENT: usize = 3;
 
 /// Where a name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ struct Name {
     epoch: u64,
     since: u64,
     before: u64,
+    /// Its last places elsewhere, the latest first: what the agent sent by the name went to one of them.
+    recent: [Direct; RECENT],
     waiting: Vec<Waker>,
 }
 
@@ -80,12 +84,19 @@ impl Names {
             epoch: 0,
             since: forgotten,
             before: forgotten,
+            recent: [Direct::NONE; RECENT],
             waiting: Vec::new(),
         });
         if entry.place == place && entry.epoch == epoch {
             return Vec::new();
         }
         self.version += 1;
+        if let Place::There(there) = place
+            && entry.recent[0] != there
+        {
+            entry.recent.rotate_right(1);
+            entry.recent[0] = there;
+        }
         (entry.place, entry.epoch) = (place, epoch);
         (entry.before, entry.since) = (entry.since, self.version);
         std::mem::take(&mut entry.waiting)
@@ -160,9 +171,10 @@ impl Names {
         }
     }
 
-    /// Whether a name was last seen at a place that fits.
-    pub(crate) fn was_at(&self, name: &str, fits: impl Fn(Direct) -> bool) -> bool {
-        matches!(self.names.get(name).map(|entry| entry.place), Some(Place::There(place)) if fits(place))
+    /// The last place of a name that fits, of those where messages by the name alone may have gone.
+    pub(crate) fn was_at(&self, name: &str, fits: impl Fn(Direct) -> bool) -> Option<Direct> {
+        let known = self.names.get(name)?;
+        known.recent.into_iter().find(|place| !place.is_none() && fits(*place))
     }
 
     /// Forgets the places that fit: they are gone.
@@ -255,8 +267,10 @@ mod tests {
     fn lost_places_are_forgotten() {
         let (mut names, name) = (Names::default(), Arc::<str>::from("n"));
         drop(names.resolved(&name, place(1), 1));
-        assert!(names.was_at("n", |at| at == place(1)));
-        names.lose(|at| at == place(1));
+        drop(names.resolved(&name, place(2), 2));
+        assert_eq!(names.was_at("n", |at| at == place(1)), Some(place(1)), "messages may have gone there");
+        assert_eq!(names.was_at("n", |at| at == place(3)), None);
+        names.lose(|at| at == place(2));
         assert_eq!(route(&names, "n"), Route::Agent);
     }
 }

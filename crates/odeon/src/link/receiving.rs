@@ -251,10 +251,13 @@ impl Settle for Incoming {
             ReturnedBody::Value(envelope) => {
                 envelope.handle().and_then(ReplyHandle::take).and_then(|slot| slot.remote())
             }
-            ReturnedBody::Wire { .. } | ReturnedBody::Consumed { .. } => None,
+            ReturnedBody::Wire { .. } | ReturnedBody::Consumed { .. } | ReturnedBody::Lost { .. } => None,
         };
         let (type_id, fingerprint, codec, body) = written(&returned.body);
         let mut bits = if returned.may_have_run { flags::MAY_HAVE_RUN } else { 0 };
+        if matches!(&returned.body, ReturnedBody::Value(envelope) if envelope.is_fence()) {
+            bits |= flags::FENCE;
+        }
         if self.starts {
             bits |= flags::STARTS;
         }
@@ -308,5 +311,6 @@ fn written(body: &ReturnedBody) -> (u64, u64, Codec, Vec<u8>) {
         }
         ReturnedBody::Wire { type_id, codec, bytes } => (*type_id, 0, *codec, bytes.clone()),
         ReturnedBody::Consumed { name } => (fnv1a(name), 0, Codec::Raw, Vec::new()),
+        ReturnedBody::Lost { .. } => (0, 0, Codec::Raw, Vec::new()),
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Link,
     asks::Pending,
     check_size,
-    flow::{FlowKey, Now, Numbers, Route, Step, Target},
+    flow::{Fence, FlowKey, Now, Numbers, Route, Step, Target},
     names::Lookup,
 };
 use crate::{
@@ -158,13 +158,35 @@ impl Link {
     }
 
     fn undo(&self, numbers: Numbers) {
-        self.settle(numbers.flow, numbers.sequence, 1, 0);
+        self.settle(numbers.flow, numbers.sequence, 1);
+    }
+
+    /// Sends a fence the way that the messages of its flow went.
+    pub(super) fn send_fence(&self, fence: &Fence<FlowKey>) {
+        let Some(system) = self.system() else { return };
+        let (key, numbers) = (&fence.key, fence.numbers);
+        let sender = self.sender_of(&system, key.from);
+        let way = Numbered { sender: &sender, target: &key.to, starts: false, numbers };
+        let mut header = header_of(&way, Kind::Tell);
+        header.flags |= flags::FENCE;
+        let mut extensions = Vec::new();
+        if let Target::Name(name) = &key.to {
+            extensions.push(Extension::To(name));
+        }
+        if let Some(name) = &sender.name {
+            extensions.push(Extension::From(name));
+        }
+        self.push(&header, &extensions, &[]);
     }
 
     fn sender(&self, system: &Arc<Inner>, origin: &Origin) -> Sender {
         let Origin::Local(serial) = origin else { return Sender { place: self.me, epoch: 0, name: None } };
-        let place = system.place(*serial);
-        match system.registry.get(*serial).and_then(|cell| {
+        self.sender_of(system, *serial)
+    }
+
+    fn sender_of(&self, system: &Arc<Inner>, serial: Serial) -> Sender {
+        let place = system.place(serial);
+        match system.registry.get(serial).and_then(|cell| {
             let identity = cell.head().identity.as_ref()?;
             Some((identity.name.clone(), identity.epoch))
         }) {
@@ -240,14 +262,23 @@ const fn beside(route: Route) -> Numbers {
 }
 
 fn header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
-    let Numbered { sender, target, starts, numbers } = *way;
     let table = envelope.table();
+    let mut header = header_of(way, if table.is_ask { Kind::Ask } else { Kind::Tell });
+    if table.idempotent {
+        header.flags |= flags::IDEMPOTENT;
+    }
+    (header.type_id, header.fingerprint) = (table.type_id, table.fingerprint);
+    header
+}
+
+/// The header of whatever takes a number of a flow.
+fn header_of(way: &Numbered<'_>, kind: Kind) -> Header {
+    let Numbered { sender, target, starts, numbers } = *way;
     let mut bits = 0;
     for (set, flag) in [
         (numbers.opens, flags::OPENS),
         (numbers.report, flags::REPORT),
         (starts, flags::STARTS),
-        (table.idempotent, flags::IDEMPOTENT),
         (matches!(target, Target::Troupe(_)), flags::TROUPE),
     ] {
         if set {
@@ -267,9 +298,7 @@ fn header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
         from_epoch: sender.epoch,
         flow: numbers.flow,
         sequence: numbers.sequence,
-        type_id: table.type_id,
-        fingerprint: table.fingerprint,
-        ..Header::new(if table.is_ask { Kind::Ask } else { Kind::Tell })
+        ..Header::new(kind)
     }
 }
 

@@ -196,6 +196,9 @@ impl Agent {
     fn lost(&self, process: usize) {
         let mut state = self.lock();
         state.processes[process].alive = false;
+        for name in state.names.values_mut().filter(|name| name.at.is_some_and(|(at, _)| at == process)) {
+            name.at = None;
+        }
         let blocks = vec![state.processes[process].block, state.processes[process].placed_block];
         let others: Vec<_> = (0..state.processes.len()).filter(|other| *other != process).collect();
         for other in others {

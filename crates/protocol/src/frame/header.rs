@@ -95,6 +95,8 @@ pub mod flags {
     pub const TROUPE: u16 = 1 << 4;
     /// The sender wants a `Settled` report as soon as this message is settled.
     pub const REPORT: u16 = 1 << 5;
+    /// No message: a fence, which keeps its place among the messages of its flow. Its actor never sees it.
+    pub const FENCE: u16 = 1 << 6;
     /// A name's message that an agent already sent on once; bounces are bounded by [`super::Header::bounced`].
     pub const BOUNCED_LOW: u16 = 1 << 8;
 }

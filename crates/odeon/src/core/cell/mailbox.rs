@@ -124,6 +124,9 @@ const CROWDED: usize = 64;
 
 /// Binds an envelope to the type of this actor, and takes it through its wire form where that is asked for.
 fn fit(head: &Head, envelope: &mut Envelope) -> Result<(), Error> {
+    if envelope.is_fence() {
+        return Ok(());
+    }
     if envelope.table().actor != Some(head.kind.id) {
         let found = head.kind.find(envelope.table().type_id);
         if !found.is_some_and(|entry| envelope.readdress(entry.tell, entry.ask)) {

@@ -267,6 +267,8 @@ impl Running<'_> {
     fn take(&mut self, entry: Entry) -> Next {
         let mut cx = Context::from_waker(self.waker);
         let step = match entry {
+            // What came before it has ended.
+            Entry::Message(envelope) if envelope.is_fence() => return Next::Go,
             Entry::Message(envelope) => return self.handle(envelope),
             Entry::Tick(id) => match timers::ring(self.task, id) {
                 Some(envelope) => return self.handle(envelope),

@@ -13,6 +13,14 @@
 //! - **FL-4.** A flow changes its route only when it has nothing outstanding, save from *by the agent* to the first place
 //!   that the agent named after the flow opened: there the agent has sent what it held.
 //! - **FL-5.** Who waits is woken when there is room; when nothing is outstanding all are.
+//! - **FL-6.** A number has one end: settled, back, or lost. What comes later for it changes nothing.
+//!
+//! # Fences
+//!
+//! When a receiver is lost with its process, some of its messages may still be on their way back, or to a successor, and
+//! only the rest is lost. To tell them apart, a *fence*, an empty message with the flow's next number, goes the way that
+//! they went. It stays behind them in every queue; once it has ended, wherever, what is still outstanding is lost. Until
+//! then the flow takes no messages. A fence may itself be lost with a second receiver; then it is sent again.
 
 mod receiver;
 mod ring;
@@ -21,8 +29,8 @@ mod sender;
 mod tests;
 
 use odeon_protocol::{address::Direct, id::Serial};
-pub(crate) use receiver::{Ledger, Overrun, Report};
-pub(crate) use sender::Sending;
+pub(crate) use receiver::{Ledger, Report};
+pub(crate) use sender::{Fence, News, Sending, Via};
 use std::sync::Arc;
 
 /// Who is sent to.

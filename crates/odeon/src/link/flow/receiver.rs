@@ -36,7 +36,7 @@ impl Ledger {
     pub(crate) fn receive(&mut self, sequence: u32, hurry: bool) -> Result<(), Overrun> {
         let ahead = sequence.wrapping_sub(self.latest) < u32::MAX / 2;
         let first = self.is_idle();
-        let fits = first || ahead || self.latest.wrapping_sub(sequence) < FLOW_WINDOW;
+        let fits = first || ahead || self.latest.wrapping_sub(sequence) < Ring::BITS;
         // Whatever shares its bit must be settled and told, or the sender went beyond its window.
         if !fits || self.pending.has(sequence) || self.untold.has(sequence) {
             return Err(Overrun);
@@ -75,8 +75,8 @@ impl Ledger {
         if untold.is_empty() {
             return ranges;
         }
-        let oldest = self.latest.wrapping_sub(FLOW_WINDOW - 1);
-        for number in (0..FLOW_WINDOW).map(|offset| oldest.wrapping_add(offset)).filter(|number| untold.has(*number)) {
+        let oldest = self.latest.wrapping_sub(Ring::BITS - 1);
+        for number in (0..Ring::BITS).map(|offset| oldest.wrapping_add(offset)).filter(|number| untold.has(*number)) {
             match ranges.last_mut() {
                 Some((first, count)) if first.wrapping_add(*count) == number => *count += 1,
                 _ => ranges.push((number, 1)),

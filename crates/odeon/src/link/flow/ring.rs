@@ -2,9 +2,9 @@
 
 use odeon_protocol::limits::FLOW_WINDOW;
 
-const _: () = assert!(FLOW_WINDOW == Ring::BITS, "a ring has a bit for each number of a window");
+const _: () = assert!(FLOW_WINDOW < Ring::BITS, "a ring has a bit for each number of a window, and one for a fence");
 
-/// A set of numbers that lie within [`FLOW_WINDOW`] of each other.
+/// A set of numbers that lie within [`Ring::BITS`] of each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ring([u64; 4]);
 

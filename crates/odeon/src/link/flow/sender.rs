@@ -2,13 +2,59 @@
 
 use super::{Now, Numbers, Route, Step, ring::Ring};
 use crate::core::hash::Fast;
-use odeon_protocol::limits::{FLOW_WINDOW, FLOWS_MAX};
+use odeon_protocol::{
+    Direct,
+    limits::{FLOW_WINDOW, FLOWS_MAX},
+};
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
     mem,
     task::Waker,
 };
+
+/// Which way a fence takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// To the place that is lost: its agent sends on or back what still comes for it.
+    Place(Direct),
+    /// By the name alone: this agent has taken back what was on its way to that place.
+    Agent,
+}
+
+/// A fence to be sent: see the module's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fence<K> {
+    pub(crate) key: K,
+    pub(crate) numbers: Numbers,
+}
+
+/// What a report has changed.
+#[derive(Debug)]
+pub(crate) struct News<K> {
+    /// Whether the first number of the report was outstanding.
+    pub(crate) fresh: bool,
+    /// To be woken, outside any lock.
+    pub(crate) woken: Vec<Waker>,
+    /// So many messages of that flow are lost: nobody will ever tell what became of them.
+    pub(crate) lost: Option<(K, u32)>,
+    /// To be sent now.
+    pub(crate) fence: Option<Fence<K>>,
+}
+
+impl<K> Default for News<K> {
+    fn default() -> Self {
+        Self { fresh: false, woken: Vec::new(), lost: None, fence: None }
+    }
+}
+
+/// The fence that a flow waits for.
+#[derive(Clone, Copy, Debug)]
+struct Fencing {
+    number: u32,
+    /// Whether another one follows by the name alone, since some of the messages may wait for the name here.
+    then_by_agent: bool,
+}
 
 /// The sender's side of one flow.
 #[derive(Debug)]
@@ -20,8 +66,7 @@ pub(super) struct Flow<K> {
     done: Ring,
     route: Route,
     opened: u64,
-    /// The epoch of the receiver that reported last.
-    epoch: u64,
+    fencing: Option<Fencing>,
     waiting: VecDeque<Waker>,
 }
 
@@ -30,12 +75,17 @@ impl<K> Flow<K> {
         self.next.wrapping_sub(self.base)
     }
 
+    /// Messages outstanding; the fence is none.
     const fn outstanding(&self) -> u32 {
-        self.span() - self.done.count()
+        self.span() - self.done.count() - self.fencing.is_some() as u32
+    }
+
+    const fn is_outstanding(&self, number: u32) -> bool {
+        number.wrapping_sub(self.base) < self.span() && !self.done.has(number)
     }
 
     fn settle(&mut self, first: u32, count: u32) {
-        for number in 0..count.min(FLOW_WINDOW) {
+        for number in 0..count.min(Ring::BITS) {
             let number = first.wrapping_add(number);
             if number.wrapping_sub(self.base) < self.span() {
                 self.done.set(number);
@@ -45,6 +95,29 @@ impl<K> Flow<K> {
             self.done.clear(self.base);
             self.base = self.base.wrapping_add(1);
         }
+    }
+
+    /// The next number for a fence; an earlier one counts no more.
+    fn fence(&mut self, then_by_agent: bool) -> u32 {
+        let before = self.fencing.map(|fencing| fencing.number);
+        let number = match before {
+            Some(before) if self.span() == Ring::BITS => {
+                self.done.clear(before);
+                before
+            }
+            _ => {
+                before.inspect(|before| self.done.set(*before));
+                self.next = self.next.wrapping_add(1);
+                self.next.wrapping_sub(1)
+            }
+        };
+        self.fencing = Some(Fencing { number, then_by_agent });
+        number
+    }
+
+    fn fence_numbers(&mut self, id: u32, route: Route, then_by_agent: bool) -> Numbers {
+        let sequence = self.fence(then_by_agent);
+        Numbers { flow: id, sequence, opens: false, route, report: true }
     }
 }
 
@@ -81,6 +154,9 @@ impl<K: Clone + Eq + Hash> Sending<K> {
             },
         };
         let Some(flow) = self.flows.get_mut(&id) else { return Step::TooMany };
+        if flow.fencing.is_some() {
+            return Step::Wait;
+        }
         if flow.route != now.route {
             match flow.route {
                 Route::Agent if flow.opened < now.since && now.before <= flow.opened => flow.route = now.route,
@@ -118,7 +194,7 @@ impl<K: Clone + Eq + Hash> Sending<K> {
             done: Ring::default(),
             route: now.route,
             opened: now.version,
-            epoch: 0,
+            fencing: None,
             waiting: VecDeque::new(),
         };
         self.flows.insert(id, flow);
@@ -135,23 +211,34 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         true
     }
 
-    /// Messages of a flow have ended or came back; `epoch` is the receiver's, 0 without one. Returns whom to wake,
-    /// outside any lock.
-    pub(crate) fn settled(&mut self, id: u32, first: u32, count: u32, epoch: u64) -> Vec<Waker> {
-        let Some(flow) = self.flows.get_mut(&id) else { return Vec::new() };
-        if epoch > flow.epoch {
-            if flow.epoch > 0 {
-                // A newer instance has begun at `first`: what the older one had before that went down with it.
-                flow.settle(flow.base, first.wrapping_sub(flow.base).min(flow.span()));
-            }
-            flow.epoch = epoch;
-        }
+    /// Messages of a flow have ended or came back.
+    pub(crate) fn settled(&mut self, id: u32, first: u32, count: u32) -> News<K> {
+        let Some(flow) = self.flows.get_mut(&id) else { return News::default() };
+        let fresh = flow.is_outstanding(first);
         flow.settle(first, count);
-        if flow.outstanding() > 0 {
-            let room = (FLOW_WINDOW - flow.span()) as usize;
-            return flow.waiting.drain(..room.min(flow.waiting.len())).collect();
+        let mut news = News { fresh, ..News::default() };
+        if let Some(fencing) = flow.fencing.filter(|fencing| !flow.is_outstanding(fencing.number)) {
+            flow.fencing = None;
+            if flow.outstanding() > 0 && fencing.then_by_agent {
+                // Taken up again, so that it finds room.
+                flow.fencing = Some(fencing);
+                let numbers = flow.fence_numbers(id, Route::Agent, false);
+                news.fence = Some(Fence { key: flow.key.clone(), numbers });
+                return news;
+            }
+            if flow.outstanding() > 0 {
+                news.lost = Some((flow.key.clone(), flow.outstanding()));
+            }
+            news.woken = self.forget(id);
+            return news;
         }
-        self.forget(id)
+        if flow.outstanding() == 0 {
+            news.woken = self.forget(id);
+        } else if flow.fencing.is_none() {
+            let room = FLOW_WINDOW.saturating_sub(flow.span()) as usize;
+            news.woken = flow.waiting.drain(..room.min(flow.waiting.len())).collect();
+        }
+        news
     }
 
     fn forget(&mut self, id: u32) -> Vec<Waker> {
@@ -175,14 +262,16 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()
     }
 
-    /// Forgets the flows that fit: their receivers are gone. Returns which, what was outstanding, and whom to wake.
-    pub(crate) fn lose_where(&mut self, fits: impl Fn(&K, Route) -> bool) -> (Vec<u32>, u64, Vec<Waker>) {
-        let gone: Vec<_> =
-            self.flows.iter().filter(|(_, flow)| fits(&flow.key, flow.route)).map(|(id, _)| *id).collect();
-        let outstanding =
-            gone.iter().filter_map(|id| self.flows.get(id)).map(|flow| u64::from(flow.outstanding())).sum();
-        let woken = gone.iter().flat_map(|id| self.forget(*id)).collect();
-        (gone, outstanding, woken)
+    /// The receivers of the flows that fit are gone, and what is outstanding may never be reported: each is fenced.
+    pub(crate) fn fence_where(&mut self, fits: impl Fn(&K, Route) -> Option<Via>) -> Vec<Fence<K>> {
+        let fence = |(id, flow): (&u32, &mut Flow<K>)| {
+            let (route, then_by_agent) = match fits(&flow.key, flow.route)? {
+                Via::Place(place) => (Route::Place(place, 0), flow.route == Route::Agent),
+                Via::Agent => (Route::Agent, false),
+            };
+            Some(Fence { key: flow.key.clone(), numbers: flow.fence_numbers(*id, route, then_by_agent) })
+        };
+        self.flows.iter_mut().filter_map(fence).collect()
     }
 
     #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::*;
+use super::{receiver::Overrun, *};
 use odeon_protocol::{
     id::{Boot, NodeId},
     limits::FLOW_WINDOW,
@@ -44,9 +44,9 @@ fn the_window_is_credit() {
     go(sending.send(&"other", AGENT));
     let count = Arc::new(Count::default());
     assert!(sending.wait(&"k", &Waker::from(count.clone())));
-    sending.settled(1, 1, 10, 0).into_iter().for_each(Waker::wake);
+    sending.settled(1, 1, 10).woken.into_iter().for_each(Waker::wake);
     assert_eq!((sending.send(&"k", AGENT), count.0.load(Ordering::Relaxed)), (Step::Wait, 0));
-    sending.settled(1, 0, 1, 0).into_iter().for_each(Waker::wake);
+    sending.settled(1, 0, 1).woken.into_iter().for_each(Waker::wake);
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     assert_eq!(go(sending.send(&"k", AGENT)).sequence, FLOW_WINDOW);
 }
@@ -55,12 +55,12 @@ fn the_window_is_credit() {
 fn a_settled_flow_is_forgotten_and_opens_anew() {
     let mut sending = Sending::new(2, 16);
     let first = go(sending.send(&1, AGENT));
-    sending.settled(first.flow, 0, 1, 0);
+    sending.settled(first.flow, 0, 1);
     assert_eq!((sending.outstanding(), sending.flows.len(), sending.ids.len()), (0, 0, 0));
     let second = go(sending.send(&1, AGENT));
     assert_eq!((second.sequence, second.opens, second.flow), (0, true, first.flow + 16));
     // A late report of the first changes nothing.
-    sending.settled(first.flow, 0, 1, 0);
+    sending.settled(first.flow, 0, 1);
     assert_eq!(sending.outstanding(), 1);
 }
 
@@ -70,7 +70,7 @@ fn a_route_changes_only_with_nothing_outstanding() {
     let old = go(sending.send(&1, at(7, 3, 2, 0)));
     assert_eq!(sending.send(&1, at(8, 5, 5, 4)), Step::Wait);
     assert_eq!(sending.send(&1, AGENT), Step::Wait);
-    sending.settled(old.flow, 0, 1, 0);
+    sending.settled(old.flow, 0, 1);
     assert_eq!(go(sending.send(&1, at(8, 5, 5, 4))).route, at(8, 0, 0, 0).route);
 }
 
@@ -84,25 +84,63 @@ fn the_first_place_an_agent_names_is_taken_at_once_a_later_one_is_not() {
     assert_eq!(go(sending.send(&2, at(8, 7, 7, 6))).route, Route::Agent);
 }
 
+fn fence_all(sending: &mut Sending<i32>, via: Via) -> Vec<Fence<i32>> {
+    sending.fence_where(|_, _| Some(via))
+}
+
+const GONE: Via = Via::Place(Direct { node: NodeId(1), boot: Boot(1), serial: Serial(7) });
+
 #[test]
-fn a_newer_instance_closes_what_the_older_one_had() {
+fn what_is_outstanding_behind_a_fence_is_lost() {
     let mut sending = Sending::new(1, 1);
-    (0..10).for_each(|_| _ = go(sending.send(&1, AGENT)));
-    sending.settled(1, 0, 2, 5);
-    // The instance of epoch 5 crashed with 2, 3 and 4 in its mailbox; the next one got what was sent from 5 on.
-    sending.settled(1, 5, 1, 6);
-    assert_eq!(sending.outstanding_of(&1), 4);
-    sending.settled(1, 6, 4, 6);
-    assert_eq!(sending.outstanding_of(&1), 0);
+    (0..4).for_each(|_| _ = go(sending.send(&1, at(7, 0, 0, 0))));
+    let fences = fence_all(&mut sending, GONE);
+    assert_eq!((fences.len(), fences[0].numbers.sequence, sending.outstanding()), (1, 4, 4));
+    assert_eq!(sending.send(&1, at(7, 0, 0, 0)), Step::Wait, "until it is known what is lost");
+    assert!(sending.settled(1, 2, 1).fresh, "came back before the fence");
+    let news = sending.settled(1, 4, 1);
+    assert_eq!((news.lost, sending.outstanding()), (Some((1, 3)), 0));
+    assert!(!sending.settled(1, 0, 1).fresh, "it has had its end");
+    assert!(go(sending.send(&1, AGENT)).opens);
 }
 
 #[test]
-fn flows_to_lost_places_are_forgotten() {
+fn a_flow_by_the_agent_is_fenced_there_as_well() {
     let mut sending = Sending::new(1, 1);
-    (0..3).for_each(|_| _ = go(sending.send(&1, at(7, 0, 0, 0))));
-    go(sending.send(&2, at(8, 0, 0, 0)));
-    let (gone, outstanding, _) = sending.lose_where(|_, route| route == at(7, 0, 0, 0).route);
-    assert_eq!((gone, outstanding, sending.outstanding()), (vec![1], 3, 1));
+    (0..2).for_each(|_| _ = go(sending.send(&1, AGENT)));
+    fence_all(&mut sending, GONE);
+    let news = sending.settled(1, 2, 1);
+    let fence = news.fence.expect("what waits for the name at this agent is behind it");
+    assert_eq!((fence.numbers.sequence, fence.numbers.route, news.lost), (3, Route::Agent, None));
+    sending.settled(1, 1, 1);
+    assert_eq!(sending.settled(1, 3, 1).lost, Some((1, 1)));
+}
+
+#[test]
+fn a_fence_that_is_lost_is_followed_by_another() {
+    let mut sending = Sending::new(1, 1);
+    (0..FLOW_WINDOW).for_each(|_| _ = go(sending.send(&1, AGENT)));
+    let numbers: Vec<_> = (0..12).map(|_| fence_all(&mut sending, Via::Agent)[0].numbers.sequence).collect();
+    assert_eq!(numbers[0], FLOW_WINDOW);
+    assert_eq!(numbers[7..], [255; 5], "the last number there is serves again");
+    assert_eq!(sending.settled(1, FLOW_WINDOW, 1).lost, None, "an earlier fence counts no more");
+    assert_eq!(sending.outstanding(), u64::from(FLOW_WINDOW));
+    assert_eq!(sending.settled(1, 255, 1).lost, Some((1, FLOW_WINDOW)));
+}
+
+#[test]
+fn a_flow_whose_messages_all_ended_waits_for_no_fence() {
+    let mut sending = Sending::new(1, 1);
+    go(sending.send(&1, AGENT));
+    fence_all(&mut sending, GONE);
+    assert_eq!(sending.settled(1, 0, 1).lost, None);
+    assert_eq!((sending.len(), sending.settled(1, 1, 1).lost), (0, None));
+}
+
+#[test]
+fn a_lost_link_loses_everything() {
+    let mut sending = Sending::new(1, 1);
+    go(sending.send(&1, AGENT));
     let (outstanding, _) = sending.lose();
     assert_eq!((outstanding, sending.outstanding()), (1, 0));
 }
@@ -110,15 +148,15 @@ fn flows_to_lost_places_are_forgotten() {
 #[test]
 fn a_sender_beyond_its_window_is_noticed() {
     let mut ledger = Ledger::default();
-    for sequence in 40..40 + FLOW_WINDOW {
+    for sequence in 40..40 + 256 {
         ledger.receive(sequence, false).unwrap();
     }
-    assert_eq!(ledger.receive(40 + FLOW_WINDOW, false), Err(Overrun));
+    assert_eq!(ledger.receive(40 + 256, false), Err(Overrun));
     assert_eq!(ledger.receive(45, false), Err(Overrun));
     ledger.end(40, false);
-    assert_eq!(ledger.receive(40 + FLOW_WINDOW, false), Err(Overrun), "ended, not yet told");
+    assert_eq!(ledger.receive(40 + 256, false), Err(Overrun), "ended, not yet told");
     assert_eq!(ledger.take_report(), [(40, 1)]);
-    ledger.receive(40 + FLOW_WINDOW, false).unwrap();
+    ledger.receive(40 + 256, false).unwrap();
 }
 
 #[test]
@@ -150,7 +188,7 @@ fn numbers_wrap_around() {
     }
     (0..101).for_each(|offset| _ = ledger.end((u32::MAX - 1).wrapping_add(offset), false));
     for (first, count) in ledger.take_report() {
-        sending.settled(id, first, count, 0);
+        sending.settled(id, first, count);
     }
     assert_eq!((sending.outstanding(), ledger.is_idle()), (0, true));
 }
@@ -200,7 +238,7 @@ impl World {
             }
             Event::GiveBack { to } => {
                 let Some(numbers) = self.on_the_way[to].pop_front() else { return };
-                sending.settled(numbers.flow, numbers.sequence, 1, 0);
+                sending.settled(numbers.flow, numbers.sequence, 1);
             }
             Event::End { at, pick, told } => {
                 if self.running[at].is_empty() {
@@ -209,7 +247,7 @@ impl World {
                 let index = pick % self.running[at].len();
                 let numbers = self.running[at].remove(index);
                 if told {
-                    sending.settled(numbers.flow, numbers.sequence, 1, 0);
+                    sending.settled(numbers.flow, numbers.sequence, 1);
                 }
                 let report = self.ledgers[at].get_mut(&numbers.flow).unwrap().end(numbers.sequence, told);
                 if report == Report::Now {
@@ -227,7 +265,7 @@ impl World {
     fn report(&mut self, at: usize, sending: &mut Sending<u8>) {
         self.ledgers[at].retain(|flow, ledger| {
             for (first, count) in ledger.take_report() {
-                sending.settled(*flow, first, count, 0);
+                sending.settled(*flow, first, count);
             }
             !ledger.is_idle()
         });
