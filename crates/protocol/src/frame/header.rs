@@ -35,6 +35,8 @@ pub enum Kind {
     Signal = 7,
     /// Between a process and its agent: the body is a message of [`crate::control`].
     Control = 8,
+    /// Between agents: stands for a frame that its agent has taken back, so that the lane's numbers stay. Nobody takes it.
+    Void = 9,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             6 => Self::Settled,
             7 => Self::Signal,
             8 => Self::Control,
+            9 => Self::Void,
             _ => return None,
         })
     }

@@ -1,6 +1,10 @@
 //! The receiving half of one lane: counts, and drops what came before.
 
 use bytes::BytesMut;
+use odeon_protocol::frame::Kind;
+
+/// Where a frame says its kind.
+const KIND_AT: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
@@ -23,7 +27,7 @@ impl Inbound {
     }
 
     /// What of `frames`, numbered from `first` on, has not been received before. Numbers that the sender skips it has
-    /// given up. Nothing of another session is taken: its reader is a late one of an earlier connection.
+    /// given up, and what it took back stands for nothing. Nothing of another session is taken: its reader is a late one of an earlier connection.
     pub(super) fn fresh(&mut self, session: u64, first: u64, mut frames: Vec<BytesMut>) -> Vec<BytesMut> {
         if session != self.session {
             return Vec::new();
@@ -32,6 +36,7 @@ impl Inbound {
         let old = self.received.saturating_sub(first).min(frames.len() as u64) as usize;
         frames.drain(..old);
         self.received = self.received.max(end);
+        frames.retain(|frame| frame.get(KIND_AT) != Some(&(Kind::Void as u8)));
         frames
     }
 }

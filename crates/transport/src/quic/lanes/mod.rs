@@ -210,11 +210,22 @@ impl Lanes {
     /// the peer, if it comes back, is told to skip what was given up.
     #[must_use]
     pub fn give_up(&self) -> Undelivered {
+        self.take(Outbound::give_up)
+    }
+
+    /// Takes back the frames that fit, of those that the peer has not acknowledged. All others stay, and are received
+    /// exactly once.
+    #[must_use]
+    pub fn take_back(&self, fits: impl Fn(&[u8]) -> bool) -> Undelivered {
+        self.take(|lane| lane.take_back(&fits))
+    }
+
+    fn take(&self, take: impl Fn(&mut Outbound) -> Undelivered) -> Undelivered {
         let mut all = Undelivered::default();
         for lane in 0..LANES {
-            let given = self.shared.outbound[lane].lock().give_up();
-            all.unsent.extend(given.unsent);
-            all.unknown.extend(given.unknown);
+            let taken = take(&mut self.shared.outbound[lane].lock());
+            all.unsent.extend(taken.unsent);
+            all.unknown.extend(taken.unknown);
             self.shared.wake_room(lane);
         }
         self.shared.acks.heard.notify_waiters();

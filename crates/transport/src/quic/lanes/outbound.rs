@@ -6,7 +6,7 @@
 use super::Undelivered;
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
-    frame::Class,
+    frame::{Class, Header, Kind, write},
     limits::{LANE_KEPT_BYTES, LANE_QUEUE_BYTES},
 };
 use std::{collections::VecDeque, task::Waker};
@@ -54,6 +54,11 @@ impl Outbound {
         if !urgent && !self.has_room() {
             return Err(frame);
         }
+        self.queue(frame);
+        Ok(self.writer.take())
+    }
+
+    fn queue(&mut self, frame: Bytes) {
         self.unsent_bytes += frame.len();
         if frame.len() >= OWN_BATCH_BYTES {
             self.seal();
@@ -62,7 +67,6 @@ impl Outbound {
             self.gathering.extend_from_slice(&frame);
             self.gathered += 1;
         }
-        Ok(self.writer.take())
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -141,6 +145,42 @@ impl Outbound {
         (self.cursor, self.fresh, self.kept_bytes, self.unsent_bytes) = (0, 0, 0, 0);
         Undelivered { unsent: frames(unsent.make_contiguous()), unknown: frames(unknown.make_contiguous()) }
     }
+
+    /// Takes back the frames that fit, of those not acknowledged; the others stay, in order. In the place of one that a
+    /// connection was handed stands an empty one, so that its number is not another's: the peer may have it.
+    pub(super) fn take_back(&mut self, fits: impl Fn(&[u8]) -> bool) -> Undelivered {
+        self.seal();
+        let unsent = self.batches.split_off(self.fresh);
+        if let Some(batch) = unsent.front() {
+            self.next = batch.first;
+        }
+        self.unsent_bytes = 0;
+        let mut back = Undelivered::default();
+        for batch in &mut self.batches {
+            let parts = frames(std::slice::from_ref(batch));
+            if !parts.iter().any(|frame| fits(frame)) {
+                continue;
+            }
+            self.kept_bytes -= batch.bytes.len();
+            let mut bytes = BytesMut::with_capacity(batch.bytes.len());
+            for frame in parts {
+                if fits(&frame) {
+                    write(&mut bytes, &Header::new(Kind::Void), &[], &[]);
+                    back.unknown.push(frame);
+                } else {
+                    bytes.extend_from_slice(&frame);
+                }
+            }
+            batch.bytes = bytes.freeze();
+            self.kept_bytes += batch.bytes.len();
+        }
+        for batch in unsent {
+            for frame in frames(&[batch]) {
+                if fits(&frame) { back.unsent.push(frame) } else { self.queue(frame) }
+            }
+        }
+        back
+    }
 }
 
 /// The peer claims to have received what was never sent.
@@ -167,7 +207,7 @@ fn frames(batches: &[Batch]) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use odeon_protocol::frame::{Frame, Header, Kind};
+    use odeon_protocol::frame::Frame;
     use proptest::prelude::*;
 
     fn frame(number: u64, size: usize, class: Class) -> Bytes {
@@ -259,6 +299,35 @@ mod tests {
         assert_eq!((out.bytes(), out.resume(Some(1))), (0, Ok(2)));
         out.push(frame(4, 10, Class::Normal)).unwrap();
         assert_eq!(take_all(&mut out), [4]);
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_its_number() {
+        let mut out = Outbound::default();
+        for number in 0..6 {
+            out.push(frame(number, 10, Class::Normal)).unwrap();
+            if number == 3 {
+                assert_eq!(take_all(&mut out), [0, 1, 2, 3]);
+                out.acknowledge(0).unwrap();
+            }
+        }
+        let odd = |frame: &[u8]| numbers(&[Bytes::copy_from_slice(frame)])[0] % 2 == 1;
+        let back = out.take_back(odd);
+        assert_eq!((numbers(&back.unknown), numbers(&back.unsent)), (vec![1, 3], vec![5]));
+        // The peer turns out to have received the first two.
+        let (bytes, count) = (out.bytes(), 4);
+        assert_eq!(out.resume(Some(0)), Ok(0));
+        let mut all = Vec::new();
+        while let Some(bytes) = out.take(Waker::noop()) {
+            all.extend(frames(&[Batch { first: 0, count: 0, bytes }]));
+        }
+        let kinds: Vec<_> = all.iter().map(|bytes| Frame::read(bytes.clone()).unwrap().header.kind).collect();
+        assert_eq!(kinds, [Kind::Tell, Kind::Void, Kind::Tell, Kind::Void, Kind::Tell]);
+        assert_eq!(bytes, all.iter().map(Bytes::len).sum::<usize>());
+        out.push(frame(6, 10, Class::Normal)).unwrap();
+        take_all(&mut out);
+        out.acknowledge(count + 2).unwrap();
+        assert_eq!(out.bytes(), 0);
     }
 
     proptest! {
