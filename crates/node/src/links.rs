@@ -9,6 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use odeon_protocol::{NodeId, limits::HELD_BYTES};
+use odeon_transport::quic::Undelivered;
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,8 +39,14 @@ impl Links {
     /// Sends what gathered, until nothing is left.
     async fn drain(self, node: NodeId) {
         loop {
-            let Some(next) = self.waiting.lock().get(&node).and_then(|waiting| waiting.frames.front().cloned()) else {
-                return;
+            let next = {
+                let mut all = self.waiting.lock();
+                let Some(next) = all.get(&node).and_then(|waiting| waiting.frames.front().cloned()) else {
+                    // Taken back meanwhile.
+                    all.remove(&node);
+                    return;
+                };
+                next
             };
             self.convention.room(node, &next).await;
             let mut all = self.waiting.lock();
@@ -83,5 +90,18 @@ impl Peers for Links {
             self.runtime.spawn(self.clone().drain(node));
         }
         true
+    }
+
+    fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
+        // Held over both: what waits here follows what is there, and goes there under this lock alone.
+        let mut all = self.waiting.lock();
+        let mut back = self.convention.take_back(node, fits);
+        if let Some(waiting) = all.get_mut(&node) {
+            let (taken, kept): (Vec<_>, Vec<_>) = waiting.frames.drain(..).partition(|frame| fits(frame));
+            waiting.frames = kept.into();
+            back.unsent.extend(taken);
+            waiting.bytes = waiting.frames.iter().map(Bytes::len).sum();
+        }
+        back
     }
 }

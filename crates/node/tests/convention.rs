@@ -13,7 +13,10 @@ use odeon_protocol::{
     frame::{Frame, Header, Kind},
     peer::{PeerReply, PeerRequest},
 };
-use odeon_transport::tls::{Authority, NodeKey, PeerCertificate};
+use odeon_transport::{
+    quic::Undelivered,
+    tls::{Authority, NodeKey, PeerCertificate},
+};
 use parking_lot::Mutex;
 use std::{
     net::Ipv4Addr,
@@ -57,8 +60,15 @@ impl Service for Recorder {
         self.frames.lock().extend(frames.into_iter().map(|frame| (from, frame.freeze())));
     }
 
-    fn undelivered(&self, _: NodeId, frames: Vec<Bytes>, may_have_arrived: bool) {
-        self.back.lock().extend(frames.into_iter().map(|frame| (frame, may_have_arrived)));
+    fn undelivered(&self, _: NodeId, frames: Undelivered) {
+        let mut back = self.back.lock();
+        back.extend(frames.unknown.into_iter().map(|frame| (frame, true)));
+        back.extend(frames.unsent.into_iter().map(|frame| (frame, false)));
+    }
+
+    fn unreachable(&self, node: NodeId) {
+        let handle = self.handle.lock().clone().expect("the host runs");
+        self.undelivered(node, handle.take_back(node, &|_| true));
     }
 
     fn reachable(&self, _: NodeId, _: bool) {}

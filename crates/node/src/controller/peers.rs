@@ -8,12 +8,13 @@ use crate::{
     router::{self, Why},
     workers::Order,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use odeon_protocol::{
     Boot, NodeId, Reason, WorkerId,
     control::{FromAgent, Refusal, Spec},
     peer::{Adoption, PeerReply, PeerRequest},
 };
+use odeon_transport::quic::Undelivered;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -34,18 +35,21 @@ impl Service for Seam {
         self.router.take_from_peer(from, frames);
     }
 
-    fn undelivered(&self, node: NodeId, frames: Vec<Bytes>, may_have_arrived: bool) {
-        let text = format!("its host (node {node}) cannot be reached");
-        self.router.undelivered(
-            frames,
-            &Why { reason: Reason::Unreachable, text: text.clone(), may_have_run: may_have_arrived },
-        );
-        self.router.peer_lost(node, &Why { reason: Reason::Unreachable, text, may_have_run: true });
+    fn undelivered(&self, node: NodeId, frames: Undelivered) {
+        self.router.undelivered(frames, &unreachable(node));
+    }
+
+    fn unreachable(&self, node: NodeId) {
+        self.router.peer_unreachable(node, &unreachable(node));
     }
 
     fn reachable(&self, node: NodeId, reachable: bool) {
         self.events.push(Event::Reachable { node, reachable });
     }
+}
+
+fn unreachable(node: NodeId) -> Why {
+    Why::not_run(Reason::Unreachable, format!("its host (node {node}) cannot be reached"))
 }
 
 fn stopping() -> Refusal {

@@ -20,6 +20,7 @@ use odeon_protocol::{
     Boot, ConventionId, NodeId,
     peer::{PeerReply, PeerRequest},
 };
+use odeon_transport::quic::Undelivered;
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
@@ -200,6 +201,12 @@ impl Handle {
     /// the error.
     pub fn send(&self, node: NodeId, frame: Bytes) -> Result<(), Unsent> {
         self.shared.peers.links.send(node, frame)
+    }
+
+    /// Takes back the frames that fit, of those that the host's agent has not confirmed. All others stay.
+    #[must_use]
+    pub fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
+        self.shared.peers.links.take_back(node, fits)
     }
 
     /// Waits until a frame like this one may be taken. Others may be quicker: send again in a loop.

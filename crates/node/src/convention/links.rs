@@ -1,6 +1,7 @@
 //! Data links: frames to and from the other agents, one set of lanes for each boot of each peer.
 //!
-//! - **LI-1.** Frames wait for a broken link at most [`DOWN_MAX`]; then they go back to the router.
+//! - **LI-1.** A link that is down is dialled until it is up or the other agent's start is over. After [`DOWN_MAX`] the
+//!   router is told, who takes the messages back; answers wait on.
 //! - **LI-2.** A new boot of a peer gets new lanes; what waited for the old one goes back.
 //! - **LI-3.** Frames that arrive before the router is there wait for it.
 
@@ -43,8 +44,8 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Link {
     lanes: Lanes,
-    /// Since when it is not connected.
-    down: Option<Instant>,
+    /// Since when it is not connected, and whether that has been told.
+    down: Option<(Instant, bool)>,
     dialling: bool,
 }
 
@@ -72,6 +73,12 @@ impl Links {
         }
     }
 
+    /// Takes back the frames that fit, of those that the other agent has not acknowledged.
+    pub(crate) fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
+        let lanes = self.links.lock().get(&node).map(|link| link.lanes.clone());
+        lanes.map(|lanes| lanes.take_back(fits)).unwrap_or_default()
+    }
+
     fn lanes(&self, node: NodeId) -> Option<Lanes> {
         if let Some(link) = self.links.lock().get(&node) {
             return Some(link.lanes.clone());
@@ -88,7 +95,7 @@ impl Links {
         }
         let receiver = Arc::new(Receiver { peers: self.peers.clone() });
         let lanes = Lanes::new(node, boot, receiver);
-        let link = Link { lanes: lanes.clone(), down: Some(Instant::now()), dialling: false };
+        let link = Link { lanes: lanes.clone(), down: Some((Instant::now(), false)), dialling: false };
         let old = links.insert(node, link);
         drop(links);
         if let Some(old) = old {
@@ -145,27 +152,20 @@ impl Links {
     }
 
     fn detached(&self, node: NodeId, why: &Closed) {
-        let waiting = {
-            let mut links = self.links.lock();
-            let Some(link) = links.get_mut(&node) else { return };
-            link.down = Some(Instant::now());
-            link.lanes.queued() > 0
-        };
+        if let Some(link) = self.links.lock().get_mut(&node) {
+            link.down = Some((Instant::now(), false));
+        }
         tracing::debug!(%node, %why, "a data link is down");
         if let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) {
             service.reachable(node, false);
         }
-        if waiting {
-            self.want(node);
-        }
+        self.want(node);
     }
 
     fn give_back(&self, node: NodeId, frames: Undelivered) {
         let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) else { return };
-        for (frames, may_have_arrived) in [(frames.unsent, false), (frames.unknown, true)] {
-            if !frames.is_empty() {
-                service.undelivered(node, frames, may_have_arrived);
-            }
+        if frames != Undelivered::default() {
+            service.undelivered(node, frames);
         }
     }
 
@@ -197,7 +197,7 @@ impl Links {
     }
 
     fn look(&self, lives: &impl Fn(NodeId, Boot) -> bool) {
-        let (mut back, mut wanted, now) = (Vec::new(), Vec::new(), SystemTime::now());
+        let (mut back, mut wanted, mut unreachable, now) = (Vec::new(), Vec::new(), Vec::new(), SystemTime::now());
         self.links.lock().retain(|node, link| {
             let expired = |connection: &Connection| connection.peer().not_after < now;
             if let Some(connection) = link.lanes.connection().filter(expired) {
@@ -210,17 +210,19 @@ impl Links {
                 back.push((*node, link.lanes.give_up()));
                 return false;
             }
-            if link.lanes.queued() > 0
-                && let Some(down) = link.down
-            {
-                match down.elapsed() >= DOWN_MAX {
-                    true => back.push((*node, link.lanes.give_up())),
-                    false => wanted.push(*node),
+            if let Some((since, told)) = &mut link.down {
+                wanted.push(*node);
+                if !*told && since.elapsed() >= DOWN_MAX {
+                    *told = true;
+                    unreachable.push(*node);
                 }
             }
             true
         });
         wanted.into_iter().for_each(|node| self.want(node));
+        if let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) {
+            unreachable.into_iter().for_each(|node| service.unreachable(node));
+        }
         back.into_iter().for_each(|(node, frames)| self.give_back(node, frames));
     }
 

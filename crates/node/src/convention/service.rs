@@ -1,10 +1,11 @@
 //! What the rest of the agent does for its convention.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use odeon_protocol::{
     NodeId,
     peer::{PeerReply, PeerRequest},
 };
+use odeon_transport::quic::Undelivered;
 use std::{future::Future, pin::Pin};
 
 /// A future that a [`Service`] answers with.
@@ -13,7 +14,7 @@ pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What the rest of the agent implements for its convention.
 ///
 /// `call` runs on the convention's thread and must not block it; spawn elsewhere what takes long. `frames`,
-/// `undelivered` and `reachable` are called on the runtime on which the convention was started, the router's.
+/// `undelivered`, `unreachable` and `reachable` are called on the runtime on which the convention was started, the router's.
 pub trait Service: Send + Sync + 'static {
     /// Another agent asks. `Propose`, `ReadName`, `Renew` and `Facts` never come here.
     fn call(&self, from: NodeId, request: PeerRequest) -> Answering<PeerReply>;
@@ -21,9 +22,11 @@ pub trait Service: Send + Sync + 'static {
     /// Data frames from another agent, in the order in which they were sent within each lane.
     fn frames(&self, from: NodeId, frames: Vec<BytesMut>);
 
-    /// Frames that were not brought to their host: the link was down for 10 s, or its agent ended. `may_have_arrived`
-    /// says of all of them whether the other agent may have seen them.
-    fn undelivered(&self, node: NodeId, frames: Vec<Bytes>, may_have_arrived: bool);
+    /// Frames that were not brought to their host, because that start of its agent is over.
+    fn undelivered(&self, node: NodeId, frames: Undelivered);
+
+    /// The link has been down for 10 s; told once each time. Frames for the host wait on unless they are taken back.
+    fn unreachable(&self, node: NodeId);
 
     /// Whether the agent is reached over its data connection; told at each change.
     fn reachable(&self, node: NodeId, reachable: bool);

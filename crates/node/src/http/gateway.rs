@@ -174,7 +174,7 @@ fn take(waiting: &Mutex<HashMap<u32, oneshot::Sender<Outcome>>>, frame: &Frame) 
             let number = if header.correlation == 0 { u64::from(header.flow) } else { header.correlation };
             (number, Err(Failed { reason, text: text.to_owned(), may_have_run }))
         }
-        Kind::Tell | Kind::Ask | Kind::Signal | Kind::Control => return,
+        Kind::Tell | Kind::Ask | Kind::Signal | Kind::Control | Kind::Void => return,
     };
     let Ok(number) = u32::try_from(number) else { return };
     if let Some(sender) = waiting.lock().remove(&number) {

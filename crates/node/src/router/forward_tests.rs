@@ -12,7 +12,10 @@ use odeon_protocol::{
     Boot, Direct, NodeId, Reason, Serial, WorkerId,
     frame::{Extension, Frame, Header, Kind, Splitter, flags},
 };
-use odeon_transport::frame_io::{Outbox, write_frames};
+use odeon_transport::{
+    frame_io::{Outbox, write_frames},
+    quic::Undelivered,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -34,6 +37,14 @@ impl Peers for Sent {
         }
         self.frames.lock().push((node, Frame::read(frame).unwrap()));
         true
+    }
+
+    fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
+        let all = std::mem::take(&mut *self.frames.lock());
+        let (back, kept) = all.into_iter().partition(|(to, frame)| *to == node && fits(frame.bytes()));
+        *self.frames.lock() = kept;
+        let back: Vec<_> = back;
+        Undelivered { unsent: back.into_iter().map(|(_, frame)| frame.bytes().clone()).collect(), unknown: Vec::new() }
     }
 }
 
@@ -197,8 +208,23 @@ async fn an_answered_ask_is_not_failed_later() {
     world.take(W1, &message(Kind::Ask, at(ME, 2, 1), at(FAR, 3, 9), None));
     let reply = Header { from: at(FAR, 3, 9), to: at(ME, 2, 1), correlation: 7, ..Header::new(Kind::Reply) };
     world.take_from_far(&Frame::new(reply, &[], b"reply"));
+    // Whoever answers has received the question.
+    world.peers.frames.lock().clear();
     let why = Why { reason: Reason::HostLost, text: "gone".into(), may_have_run: true };
-    world.router.peer_lost(FAR, &why);
+    world.router.peer_unreachable(FAR, &why);
     let kinds: Vec<_> = world.out(W1).await.iter().map(|frame| frame.header.kind).collect();
     assert_eq!(kinds, [Kind::Reply]);
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_to_a_lost_place_comes_back() {
+    let mut world = World::new();
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(FAR, 3, 9), None));
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(FAR, 3, 8), None));
+    let why = Why { reason: Reason::Unreachable, text: "gone".into(), may_have_run: true };
+    world.router.place_lost(at(FAR, 3, 9), &why);
+    let out = world.out(W1).await;
+    let seen: Vec<_> = out.iter().map(|frame| (frame.header.kind, frame.header.has(flags::MAY_HAVE_RUN))).collect();
+    assert_eq!(seen, [(Kind::Returned, false)]);
+    assert_eq!(world.peers.frames.lock().len(), 1, "what is for others goes on");
 }

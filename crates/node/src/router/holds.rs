@@ -62,6 +62,11 @@ impl Holds {
         self.names.contains_key(name)
     }
 
+    /// Whether something that waits for the name starts its actor.
+    pub(crate) fn starts(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|queue| queue.asked_to_start)
+    }
+
     /// Puts a frame aside; `returned` if an instance gave it back. Nothing if too much waits already.
     pub(crate) fn push(
         &mut self,

@@ -25,6 +25,7 @@ use odeon_protocol::{
 };
 use odeon_transport::{
     frame_io::{Outbox, read_frames, write_frames},
+    quic::Undelivered,
     socket::{Reader, Socket},
 };
 use parking_lot::Mutex;
@@ -42,6 +43,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) trait Peers: Send + Sync + 'static {
     /// Queues a frame; `false` if too much waits for that agent. Never waits, never calls back.
     fn send(&self, node: NodeId, frame: Bytes) -> bool;
+
+    /// Takes back the frames that fit, of those that the other agent has not confirmed. Never waits, never calls back.
+    fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered;
 }
 
 /// Reaches the router from any thread.
@@ -164,13 +168,13 @@ impl Handle {
     }
 
     /// Frames that could not be brought to another agent.
-    pub(crate) fn undelivered(&self, frames: Vec<Bytes>, why: &Why) {
-        self.with(|router| router.undelivered(frames.iter().map(|frame| BytesMut::from(&frame[..])).collect(), why));
+    pub(crate) fn undelivered(&self, frames: Undelivered, why: &Why) {
+        self.with(|router| router.undelivered(frames, why));
     }
 
-    /// Asks to that agent fail.
-    pub(crate) fn peer_lost(&self, node: NodeId, why: &Why) {
-        self.with(|router| router.peer_lost(node, why));
+    /// Another agent was not reached for so long that nothing waits for it any more but answers.
+    pub(crate) fn peer_unreachable(&self, node: NodeId, why: &Why) {
+        self.with(|router| router.peer_unreachable(node, why));
     }
 
     /// Asks of whatever lived there fail.
@@ -180,12 +184,7 @@ impl Handle {
 
     /// That boot of another agent is over for good.
     pub(crate) fn host_dead(&self, node: NodeId, boot: Boot, why: &Why) {
-        self.with(|router| {
-            router.table.host_dead(node, boot);
-            router.troupes.lose(|member| member.node == node && member.boot <= boot);
-            router.peer_lost(node, why);
-            router.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
-        });
+        self.with(|router| router.host_dead(node, boot, why));
     }
 
     /// A name is there: what waits for it goes on.

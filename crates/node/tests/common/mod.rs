@@ -387,7 +387,7 @@ fn take(state: &mut State, outbox: &Outbox, me: Direct, frame: Frame) {
                 outbox.try_push_bytes(Class::Urgent, reply.bytes()).unwrap();
             }
         }
-        Kind::Reply | Kind::Failure | Kind::Returned | Kind::Settled => state.frames.push(frame),
+        Kind::Reply | Kind::Failure | Kind::Returned | Kind::Settled | Kind::Void => state.frames.push(frame),
     }
 }
 

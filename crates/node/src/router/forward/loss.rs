@@ -9,8 +9,9 @@ use bytes::BytesMut;
 use odeon_protocol::{
     Boot, Direct, NodeId, Reason, WorkerId,
     control::FromAgent,
-    frame::{Header, Kind},
+    frame::{Header, Kind, to_of},
 };
+use odeon_transport::quic::Undelivered;
 use tracing::warn;
 
 impl Router {
@@ -47,28 +48,53 @@ impl Router {
         }
     }
 
-    /// Frames that could not be brought to another agent.
-    pub(in crate::router) fn undelivered(&mut self, frames: Vec<BytesMut>, why: &Why) {
-        for frame in frames {
-            if let Ok((header, _)) = Header::read(&frame) {
+    /// Frames that could not be brought to another agent: those that it may have seen go back, others may also go to
+    /// the next instance of their name. The former were sent first.
+    pub(in crate::router) fn undelivered(&mut self, frames: Undelivered, why: &Why) {
+        for (frames, may_have_run) in [(frames.unknown, true), (frames.unsent, false)] {
+            let why = Why { may_have_run, ..why.clone() };
+            for frame in frames {
+                let Ok((header, _)) = Header::read(&frame) else { continue };
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }
-                if why.may_have_run || name_of(&frame).is_none() {
-                    self.give_back(&frame, why);
+                if may_have_run || name_of(&frame).is_none() {
+                    self.give_back(&frame, &why);
                 } else {
-                    self.undeliverable(&header, frame, why.reason);
+                    self.undeliverable(&header, BytesMut::from(&frame[..]), why.reason);
                 }
             }
         }
     }
 
-    /// Whatever lived there lives there no more: asks of it fail, and senders wait for it no longer.
+    /// Whatever lived there lives there no more: what is on its way there comes back, asks of it fail, and senders wait
+    /// for it no longer.
     pub(in crate::router) fn place_lost(&mut self, place: Direct, why: &Why) {
-        self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
+        let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
+        self.undelivered(back, why);
         for key in self.asks.lose_of(place) {
             self.fail(key, place, why);
         }
+        self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
+    }
+
+    /// That boot of another agent is over for good.
+    pub(in crate::router) fn host_dead(&mut self, node: NodeId, boot: Boot, why: &Why) {
+        self.table.host_dead(node, boot);
+        // Before the senders hear of it: what comes back now is not lost.
+        let back =
+            self.peers.take_back(node, &|frame| is_message(frame) && to_of(frame).is_some_and(|to| to.boot <= boot));
+        self.undelivered(back, why);
+        self.troupes.lose(|member| member.node == node && member.boot <= boot);
+        self.peer_lost(node, why);
+        self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
+    }
+
+    /// Another agent was not reached for long: messages come back, asks fail. Answers wait until it is reached or dead.
+    pub(in crate::router) fn peer_unreachable(&mut self, node: NodeId, why: &Why) {
+        let back = self.peers.take_back(node, &is_message);
+        self.undelivered(back, why);
+        self.peer_lost(node, why);
     }
 
     /// Processes of another agent are gone.
@@ -86,10 +112,10 @@ impl Router {
         self.control_all(&FromAgent::Lost { node, boot, blocks, reason: Reason::WorkerLost });
     }
 
-    /// Another agent cannot be reached, or is gone for good: asks there fail.
-    pub(in crate::router) fn peer_lost(&mut self, node: NodeId, why: &Why) {
+    /// Another agent cannot be reached, or is gone for good: asks there fail, whether or not it has begun with them.
+    fn peer_lost(&mut self, node: NodeId, why: &Why) {
         for (key, of) in self.asks.lose(Towards::Peer(node)) {
-            self.fail(key, of, why);
+            self.fail(key, of, &Why { may_have_run: true, ..why.clone() });
         }
     }
 
@@ -102,3 +128,11 @@ impl Router {
         }
     }
 }
+
+/// Whether a frame is a message, or what keeps its place among messages.
+fn is_message(frame: &[u8]) -> bool {
+    frame.get(KIND_AT).is_some_and(|kind| [Kind::Tell as u8, Kind::Ask as u8].contains(kind))
+}
+
+/// Where a frame says its kind.
+const KIND_AT: usize = 5;

@@ -162,7 +162,7 @@ impl Router {
                 self.answer(&header, frame);
             }
             Kind::Returned => self.returned(origin, &header, frame),
-            Kind::Control => {}
+            Kind::Control | Kind::Void => {}
         }
     }
 

@@ -20,7 +20,9 @@ use std::sync::Arc;
 impl Router {
     pub(in crate::router) fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
         let Ok((header, _)) = Header::read(&frame) else { return };
-        let starts = header.has(flags::STARTS) && header.kind != Kind::Signal;
+        // A fence stays behind what it follows, also where that starts the actor.
+        let starts = header.has(flags::STARTS) && header.kind != Kind::Signal
+            || header.has(flags::FENCE) && self.holds.starts(name);
         match self.holds.push(name, &frame, (returned, starts), self.now) {
             Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale: returned }),
             Some(Asking::Asked) => {}
