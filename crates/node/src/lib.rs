@@ -24,6 +24,8 @@ mod links;
 mod metrics;
 mod queue;
 mod router;
+#[doc(hidden)]
+pub mod simulation;
 mod workers;
 
 pub use agent::{Agent, Ended, StartError};

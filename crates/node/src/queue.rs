@@ -26,10 +26,15 @@ impl<T> Queue<T> {
         self.wake.notify_one();
     }
 
+    /// Everything that was pushed, if anything was.
+    pub(crate) fn take_now(&self) -> Vec<T> {
+        mem::take(&mut *self.items.lock())
+    }
+
     /// Everything that was pushed, at least one; waits for it. For one taker at a time.
     pub(crate) async fn take(&self) -> Vec<T> {
         loop {
-            let items = mem::take(&mut *self.items.lock());
+            let items = self.take_now();
             if !items.is_empty() {
                 return items;
             }

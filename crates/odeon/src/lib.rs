@@ -21,6 +21,8 @@ mod outside;
 mod reference;
 mod schema;
 mod sending;
+#[doc(hidden)]
+pub mod simulation;
 mod supervision;
 mod system;
 mod worker;

@@ -225,6 +225,11 @@ impl Worker {
         Ok((system, link, served))
     }
 
+    /// Its actor types.
+    pub(crate) fn types(&self) -> impl Iterator<Item = &'static ActorType> {
+        self.kinds.iter().copied()
+    }
+
     fn hello(&self) -> Hello {
         Hello {
             types: self.kinds.iter().map(|kind| kind.info()).collect(),

@@ -24,6 +24,8 @@ pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod peer;
+#[doc(hidden)]
+pub mod planted;
 pub mod reason;
 pub mod time;
 

@@ -10,6 +10,7 @@
 
 mod host;
 mod leader;
+pub mod links;
 mod message;
 mod random;
 mod simulation;

@@ -208,6 +208,36 @@ impl Outbox {
         mem::take(&mut self.shared.state.lock().unsent)
     }
 
+    /// Takes what has gathered, at most about `limit` bytes in whole frames, as handed to a stream: for writers of their
+    /// own.
+    #[must_use]
+    pub fn take_queued(&self, limit: usize) -> BytesMut {
+        let mut state = self.shared.state.lock();
+        let mut end = 0;
+        // Every frame was whole when it was pushed: its length is its first field.
+        while end < limit.min(state.filling.len()) {
+            let Some(head) = state.filling[end..].first_chunk::<4>() else { break };
+            end += u32::from_le_bytes(*head) as usize + 4;
+        }
+        let end = end.min(state.filling.len());
+        let taken = state.filling.split_to(end);
+        state.writing += taken.len();
+        drop(state);
+        self.written(taken.len());
+        taken
+    }
+
+    /// Closes the queue; what was queued is found by [`Outbox::take_unsent`]. For writers of their own.
+    pub fn abandon(&self) {
+        let wakers = {
+            let mut state = self.shared.state.lock();
+            let filling = mem::take(&mut state.filling);
+            state.unsent.extend(whole_frames(filling, 0));
+            state.close()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Swaps the empty `batch` for what has gathered. Ready with `false` when closed and empty.
     fn poll_take(&self, context: &Context<'_>, batch: &mut BytesMut) -> Poll<bool> {
         let mut state = self.shared.state.lock();

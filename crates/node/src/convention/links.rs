@@ -7,7 +7,10 @@
 
 use super::{peers::Peers, service::Service};
 use bytes::{Bytes, BytesMut};
-use odeon_protocol::{Boot, NodeId};
+use odeon_protocol::{
+    Boot, NodeId,
+    planted::{self, Fault},
+};
 use odeon_transport::quic::{Closed, Code, Connection, Kind, Lanes, Receive, Undelivered, stays};
 use parking_lot::Mutex;
 use std::{
@@ -99,7 +102,7 @@ impl Links {
         let old = links.insert(node, link);
         drop(links);
         if let Some(old) = old {
-            self.give_back(node, old.lanes.give_up());
+            self.give_back(node, replaced(&old.lanes, &lanes));
         }
         lanes
     }
@@ -239,8 +242,20 @@ impl Links {
     }
 }
 
+/// A newer start of a peer has lanes of its own: what waited for the older one goes back.
+pub(crate) fn replaced(older: &Lanes, newer: &Lanes) -> Undelivered {
+    let back = older.give_up();
+    if planted::is(Fault::ResendToNewerBoot) {
+        for frame in back.unknown.into_iter().chain(back.unsent) {
+            drop(newer.send(flow_of(&frame), frame));
+        }
+        return Undelivered::default();
+    }
+    back
+}
+
 /// Frames of one sender to one receiver keep their order.
-fn flow_of(frame: &[u8]) -> u64 {
+pub(crate) fn flow_of(frame: &[u8]) -> u64 {
     let word = |at: usize| frame.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
     // The serials of both ends; see the table at the head of `odeon_protocol::frame`.
     (word(32) ^ word(56).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)

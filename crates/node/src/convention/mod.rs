@@ -45,6 +45,7 @@ pub use error::{CallError, ProposeError, StartError};
 pub use handle::{Handle, Over};
 pub use lease::Lease;
 pub use links::Unsent;
+pub(crate) use links::{DOWN_MAX, flow_of, replaced};
 pub use service::{Answering, Service};
 pub use start::start;
 pub use status::{HostRole, HostState, HostStatus, Status};

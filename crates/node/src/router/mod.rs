@@ -16,7 +16,7 @@ mod troupes;
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 pub(crate) use back::Why;
 use bytes::{Bytes, BytesMut};
-use forward::Router;
+pub(crate) use forward::Router;
 use odeon_protocol::limits::HELD_BYTES;
 use odeon_protocol::{
     Boot, Direct, NodeId, Serial, WorkerId,

@@ -318,7 +318,7 @@ impl Shared {
                 Ok(message) => self.control(message),
                 Err(error) => tracing::warn!(%error, "the agent's control message is not understood"),
             },
-            Kind::Tell | Kind::Ask | Kind::Signal => {}
+            Kind::Tell | Kind::Ask | Kind::Signal | Kind::Void => {}
         }
     }
 

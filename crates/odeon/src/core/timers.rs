@@ -81,16 +81,21 @@ thread_local! {
 impl Timers {
     /// Starts the thread, which ends with [`Timers::stop`].
     pub(crate) fn start() -> std::io::Result<Arc<Self>> {
-        let timers = Arc::new(Self {
+        let timers = Self::still();
+        let running = timers.clone();
+        std::thread::Builder::new().name("odeon-timers".to_owned()).spawn(move || running.run())?;
+        Ok(timers)
+    }
+
+    /// Timers without a thread: nothing expires.
+    pub(crate) fn still() -> Arc<Self> {
+        Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::new(Shard { heap: BinaryHeap::new(), sweep_at: SWEEP_FROM })),
             next: AtomicU64::new(clock::NEVER),
             asleep: Mutex::new(()),
             wake: Condvar::new(),
             stopped: AtomicBool::new(false),
-        });
-        let running = timers.clone();
-        std::thread::Builder::new().name("odeon-timers".to_owned()).spawn(move || running.run())?;
-        Ok(timers)
+        })
     }
 
     /// Ends the thread.

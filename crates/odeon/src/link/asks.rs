@@ -1,7 +1,7 @@
 //! Asks of this process whose answers come from elsewhere.
 
 use crate::core::{hash::Fast, reply::AnySlot};
-use odeon_protocol::{Direct, limits::ASKS_MAX};
+use odeon_protocol::limits::ASKS_MAX;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -20,8 +20,6 @@ pub(crate) struct Pending {
     pub(crate) slot: Arc<dyn AnySlot>,
     pub(crate) flow: u32,
     pub(crate) sequence: u32,
-    /// Where it went, if that was known.
-    pub(crate) to: Direct,
 }
 
 /// The table of pending asks.

@@ -18,6 +18,7 @@ use odeon_protocol::{
     Address, Direct, ExitCause, Reason, Serial,
     control::{self, ActorInfo, FromAgent, Refusal, Signal, ToAgent},
     frame::Frame,
+    planted::{self, Fault},
 };
 use parking_lot::Mutex;
 use std::{
@@ -189,7 +190,13 @@ impl Link {
                 }
             });
             drop(names);
-            fences.iter().for_each(|fence| self.send_fence(fence));
+            for fence in &fences {
+                if planted::is(Fault::NoFence) {
+                    self.settle(fence.numbers.flow, fence.numbers.sequence, 1);
+                } else {
+                    self.send_fence(fence);
+                }
+            }
         }
         self.names.write().lose(gone);
     }

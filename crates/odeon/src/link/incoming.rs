@@ -19,6 +19,7 @@ use odeon_protocol::{
     Address, Boot, Direct, NodeId, Reason, Serial,
     control::MessageInfo,
     frame::{Codec, Extension, Frame, Header, Kind, flags},
+    planted::{self, Fault},
 };
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ const PLACE_BYTES: usize = 24;
 
 impl Link {
     /// Takes what was read at once.
-    pub(super) fn take_batch(self: &Arc<Self>, batch: Vec<BytesMut>) {
+    pub(crate) fn take_batch(self: &Arc<Self>, batch: Vec<BytesMut>) {
         let Some(system) = self.system() else { return };
         let _here = current::enter_system(&system);
         let mut gathering = None;
@@ -59,6 +60,7 @@ impl Link {
             }
             Kind::Signal => self.signal(frame),
             Kind::Control => self.control(frame),
+            Kind::Void => {}
         }
     }
 
@@ -120,6 +122,9 @@ impl Link {
             return give_back_frame(self, frame, Reason::Full, "its sender went beyond its window");
         };
         let (flow, origin) = flow;
+        if planted::is(Fault::SettleOnReceipt) {
+            flow.end(header.sequence, false);
+        }
         if header.has(flags::FENCE) {
             return self.take_fence(&cell, frame, &flow, origin);
         }

@@ -102,7 +102,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    fn new(me: Direct) -> Arc<Self> {
+    pub(crate) fn new(me: Direct) -> Arc<Self> {
         Arc::new(Self {
             me,
             outbox: Outbox::default(),
@@ -118,6 +118,33 @@ impl Link {
             leaving: Mutex::default(),
             unsettled: AtomicU64::new(0),
         })
+    }
+
+    /// From now on what comes is for that system.
+    pub(crate) fn bind(&self, system: &Arc<Inner>) {
+        // Set once: a link is greeted once.
+        let _ = self.system.set(Arc::downgrade(system));
+        self.gather_frames_of(system);
+    }
+
+    /// Takes frames that wait to be written, at most about so many bytes; where no thread does.
+    pub(crate) fn take_outgoing(&self, limit: usize) -> BytesMut {
+        self.outbox.take_queued(limit)
+    }
+
+    /// Whether reports wait for company.
+    pub(crate) fn has_reports(&self) -> bool {
+        self.receiving.is_dirty()
+    }
+
+    /// Sends the reports that wait.
+    pub(crate) fn report(&self) {
+        self.receiving.report();
+    }
+
+    /// Whether any flow waits for a fence.
+    pub(crate) fn is_fencing(&self) -> bool {
+        self.sending.iter().any(|shard| shard.lock().is_fencing())
     }
 
     /// How the link fares from now on.

@@ -126,6 +126,11 @@ impl Receiving {
         Some(flow.receiver)
     }
 
+    /// Whether any report waits.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.lock().is_empty()
+    }
+
     /// Sends every report that waits.
     pub(super) fn report(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());

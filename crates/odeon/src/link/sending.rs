@@ -226,7 +226,7 @@ impl Link {
                 extensions.push(Extension::ReplyTo { to, correlation });
             } else {
                 let (flow, sequence) = (way.numbers.flow, way.numbers.sequence);
-                let pending = Pending { slot: slot.clone(), flow, sequence, to: header.to };
+                let pending = Pending { slot: slot.clone(), flow, sequence };
                 if !self.asks.insert(header.correlation, pending) {
                     let text = "this process has as many asks outstanding as it may".to_owned();
                     return Err(Failed::Never(Error::new(Reason::Full, text)));

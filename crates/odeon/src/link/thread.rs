@@ -55,9 +55,7 @@ pub(crate) struct Greeted {
 impl Greeted {
     /// From now on what comes is for that system.
     pub(crate) fn begin(self, system: &Arc<Inner>) {
-        // Set once: a link is greeted once.
-        let _ = self.link.system.set(Arc::downgrade(system));
-        self.link.gather_frames_of(system);
+        self.link.bind(system);
         let _ = self.begin.send(());
     }
 }
@@ -135,7 +133,7 @@ async fn report_lazily(link: Arc<Link>) {
     loop {
         link.reports.notified().await;
         sleep(LAZY).await;
-        link.receiving.report();
+        link.report();
     }
 }
 

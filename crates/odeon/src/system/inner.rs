@@ -153,19 +153,30 @@ impl Inner {
             .thread_name("odeon-io")
             .enable_all()
             .build()?;
+        let inner = Self::new(config, runtime.handle().clone(), Timers::start()?);
+        *inner.runtime.lock() = Some(runtime);
+        let weak = Arc::downgrade(&inner);
+        inner.scheduler.start(inner.tokio.clone(), move |serial| {
+            weak.upgrade()?.registry.get(Serial(serial)).map(|cell| cell.head().label())
+        })?;
+        Ok(inner)
+    }
+
+    /// A system without threads of its own: its actors run when [`Scheduler::run_ready`] is called.
+    pub(crate) fn new(config: Config, tokio: tokio::runtime::Handle, timers: Arc<Timers>) -> Arc<Self> {
         // Set, the variable decides, so that suites can be run both ways.
         let restless = std::env::var("ODEON_RESTLESS").map_or(config.restless, |value| value != "0");
-        let inner = Arc::new(Self {
+        Arc::new(Self {
             node: config.node,
             boot: config.boot,
             host: config.host,
             registry: Registry::new(),
             scheduler: Scheduler::new(config.runners),
-            timers: Timers::start()?,
+            timers,
             replies: Replies::default(),
             gate: Gate::default(),
             counters: Counters::default(),
-            tokio: runtime.handle().clone(),
+            tokio,
             restless: AtomicBool::new(restless),
             capabilities: RwLock::default(),
             listeners: Mutex::default(),
@@ -175,15 +186,10 @@ impl Inner {
             outside: OnceLock::new(),
             blocks: RwLock::new(vec![config.block]),
             serials: Mutex::new(Serials::new(config.block)),
-            runtime: Mutex::new(Some(runtime)),
+            runtime: Mutex::default(),
             emptied: Notify::new(),
             staying: AtomicUsize::new(usize::MAX),
-        });
-        let weak = Arc::downgrade(&inner);
-        inner.scheduler.start(inner.tokio.clone(), move |serial| {
-            weak.upgrade()?.registry.get(Serial(serial)).map(|cell| cell.head().label())
-        })?;
-        Ok(inner)
+        })
     }
 
     /// Says who does what this process cannot; once.

@@ -18,7 +18,8 @@ mod connection;
 mod control;
 mod endpoint;
 mod greeting;
-mod lanes;
+#[doc(hidden)]
+pub mod lanes;
 mod message;
 mod settings;
 

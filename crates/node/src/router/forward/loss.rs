@@ -10,13 +10,14 @@ use odeon_protocol::{
     Boot, Direct, NodeId, Reason, WorkerId,
     control::FromAgent,
     frame::{Header, Kind, to_of},
+    planted::{self, Fault},
 };
 use odeon_transport::quic::Undelivered;
 use tracing::warn;
 
 impl Router {
     /// A process is gone: what was queued for it goes back or waits for its name, what it had in hand fails.
-    pub(in crate::router) fn lost(&mut self, id: WorkerId, unsent: Vec<BytesMut>) {
+    pub(crate) fn lost(&mut self, id: WorkerId, unsent: Vec<BytesMut>) {
         let Some(process) = self.processes.remove(&id) else { return };
         let blocks = self.table.lose(id);
         let me = self.me;
@@ -50,7 +51,7 @@ impl Router {
 
     /// Frames that could not be brought to another agent: those that it may have seen go back, others may also go to
     /// the next instance of their name. The former were sent first.
-    pub(in crate::router) fn undelivered(&mut self, frames: Undelivered, why: &Why) {
+    pub(crate) fn undelivered(&mut self, frames: Undelivered, why: &Why) {
         for (frames, may_have_run) in [(frames.unknown, true), (frames.unsent, false)] {
             let why = Why { may_have_run, ..why.clone() };
             for frame in frames {
@@ -69,7 +70,7 @@ impl Router {
 
     /// Whatever lived there lives there no more: what is on its way there comes back, asks of it fail, and senders wait
     /// for it no longer.
-    pub(in crate::router) fn place_lost(&mut self, place: Direct, why: &Why) {
+    pub(crate) fn place_lost(&mut self, place: Direct, why: &Why) {
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
         for key in self.asks.lose_of(place) {
@@ -79,7 +80,7 @@ impl Router {
     }
 
     /// That boot of another agent is over for good.
-    pub(in crate::router) fn host_dead(&mut self, node: NodeId, boot: Boot, why: &Why) {
+    pub(crate) fn host_dead(&mut self, node: NodeId, boot: Boot, why: &Why) {
         self.table.host_dead(node, boot);
         // Before the senders hear of it: what comes back now is not lost.
         let back =
@@ -91,14 +92,14 @@ impl Router {
     }
 
     /// Another agent was not reached for long: messages come back, asks fail. Answers wait until it is reached or dead.
-    pub(in crate::router) fn peer_unreachable(&mut self, node: NodeId, why: &Why) {
-        let back = self.peers.take_back(node, &is_message);
+    pub(crate) fn peer_unreachable(&mut self, node: NodeId, why: &Why) {
+        let back = self.peers.take_back(node, &|frame| is_message(frame) || planted::is(Fault::AnswersGivenUp));
         self.undelivered(back, why);
         self.peer_lost(node, why);
     }
 
     /// Processes of another agent are gone.
-    pub(in crate::router) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
+    pub(crate) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
         let is_lost =
             |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
         self.troupes.lose(is_lost);

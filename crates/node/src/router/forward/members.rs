@@ -53,7 +53,7 @@ impl Router {
     }
 
     /// The members of a troupe as its keeper says; what waited for them goes on.
-    pub(in crate::router) fn troupe(&mut self, troupe: Direct, members: &[Direct], room: bool) {
+    pub(crate) fn troupe(&mut self, troupe: Direct, members: &[Direct], room: bool) {
         self.troupes.set(troupe, members, room);
         if members.is_empty() {
             return;
@@ -67,7 +67,7 @@ impl Router {
     }
 
     /// There is no such troupe.
-    pub(in crate::router) fn troupe_missing(&mut self, troupe: Direct, why: &Why) {
+    pub(crate) fn troupe_missing(&mut self, troupe: Direct, why: &Why) {
         self.troupes.remove(troupe);
         self.missing(&format!("odeon:troupe/{troupe}"), true, why);
     }

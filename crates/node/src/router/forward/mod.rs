@@ -25,6 +25,7 @@ use odeon_protocol::{
     Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
     frame::{self, Class, Frame, Header, Kind, flags},
+    planted::{self, Fault},
 };
 use odeon_transport::frame_io::{Outbox, PushError};
 use std::{collections::HashMap, sync::Arc};
@@ -51,10 +52,10 @@ struct Process {
 }
 
 /// The router's state; see the module's head.
-pub(super) struct Router {
-    pub(super) table: Table,
-    pub(super) troupes: Troupes,
-    pub(super) now: Time,
+pub(crate) struct Router {
+    pub(crate) table: Table,
+    pub(in crate::router) troupes: Troupes,
+    pub(crate) now: Time,
     holds: Holds,
     asks: Asks,
     processes: HashMap<WorkerId, Process, Fast>,
@@ -67,7 +68,7 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(me: Direct, peers: Arc<dyn Peers>, events: Arc<Queue<Event>>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(me: Direct, peers: Arc<dyn Peers>, events: Arc<Queue<Event>>, metrics: Arc<Metrics>) -> Self {
         Self {
             table: Table::new(me.node, me.boot),
             troupes: Troupes::default(),
@@ -84,7 +85,7 @@ impl Router {
     }
 
     /// A process was admitted.
-    pub(super) fn attach(&mut self, id: WorkerId, name: String, outbox: Outbox, blocks: &[u64]) {
+    pub(crate) fn attach(&mut self, id: WorkerId, name: String, outbox: Outbox, blocks: &[u64]) {
         blocks.iter().for_each(|block| self.table.lease(*block, id));
         self.processes.insert(id, Process { outbox, name, warned: false });
     }
@@ -95,7 +96,7 @@ impl Router {
     }
 
     /// Frames from a process of this host. An error says why its link is to be closed.
-    pub(super) fn take(&mut self, from: WorkerId, frames: Vec<BytesMut>) -> Result<(), String> {
+    pub(crate) fn take(&mut self, from: WorkerId, frames: Vec<BytesMut>) -> Result<(), String> {
         for frame in frames {
             let (header, _) = Header::read(&frame).map_err(|error| error.to_string())?;
             if header.kind == Kind::Control {
@@ -111,7 +112,7 @@ impl Router {
     }
 
     /// Frames from another agent.
-    pub(super) fn take_from_peer(&mut self, peer: NodeId, frames: Vec<BytesMut>) {
+    pub(crate) fn take_from_peer(&mut self, peer: NodeId, frames: Vec<BytesMut>) {
         for frame in frames {
             match Header::read(&frame) {
                 Ok((header, _)) if header.from.node == peer && header.kind != Kind::Control => {
@@ -127,14 +128,14 @@ impl Router {
     }
 
     /// A frame that this agent made.
-    pub(super) fn send(&mut self, frame: BytesMut) {
+    pub(crate) fn send(&mut self, frame: BytesMut) {
         if let Ok((header, _)) = Header::read(&frame) {
             self.forward(Origin::Agent, header, frame);
         }
     }
 
     /// A control message to a process, in order with the frames towards it.
-    pub(super) fn control(&self, to: WorkerId, message: &FromAgent) {
+    pub(crate) fn control(&self, to: WorkerId, message: &FromAgent) {
         let Some(process) = self.processes.get(&to) else { return };
         let header = Header { class: Class::Urgent, ..Header::new(Kind::Control) };
         // A closed link is noticed by its reader.
@@ -143,8 +144,13 @@ impl Router {
         });
     }
 
+    /// Bytes that wait for names.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.holds.bytes()
+    }
+
     /// A control message to every process.
-    pub(super) fn control_all(&self, message: &FromAgent) {
+    pub(crate) fn control_all(&self, message: &FromAgent) {
         self.processes.keys().for_each(|process| self.control(*process, message));
     }
 
@@ -197,7 +203,9 @@ impl Router {
                 Some(name) => self.hold(&name, frame, false),
                 None => self.push_process(process, header, frame),
             },
-            Route::Peer(node) if matches!(origin, Origin::Peer(_)) => self.moved(header, frame, node),
+            Route::Peer(node) if matches!(origin, Origin::Peer(_)) && !planted::is(Fault::ForwardInsteadOfBounce) => {
+                self.moved(header, frame, node);
+            }
             Route::Peer(node) => self.push_peer(node, header, frame),
             Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             Route::Nobody(reason) => self.undeliverable(header, frame, reason),

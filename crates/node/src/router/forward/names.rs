@@ -18,7 +18,7 @@ use odeon_protocol::{
 use std::sync::Arc;
 
 impl Router {
-    pub(in crate::router) fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
+    pub(crate) fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
         let Ok((header, _)) = Header::read(&frame) else { return };
         // A fence stays behind what it follows, also where that starts the actor.
         let starts = header.has(flags::STARTS) && header.kind != Kind::Signal
@@ -34,7 +34,7 @@ impl Router {
     }
 
     /// A name is there now: what waited for it goes on, in order, and its senders learn the place.
-    pub(in crate::router) fn resolved(&mut self, name: &Arc<str>, known: Known) {
+    pub(crate) fn resolved(&mut self, name: &Arc<str>, known: Known) {
         self.table.learn(name, known);
         let mut senders: Vec<WorkerId> = Vec::new();
         for mut held in self.holds.release(name) {
@@ -60,14 +60,14 @@ impl Router {
     }
 
     /// The name is nobody's: what waited for it goes back. `was_start` if its start was asked for.
-    pub(in crate::router) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
+    pub(crate) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
         for held in self.holds.release_for_missing(name, was_start) {
             self.give_back(&held.frame, why);
         }
     }
 
     /// That grant of the name is over; its messages wait from now on.
-    pub(in crate::router) fn unresolved(&mut self, name: &Arc<str>, epoch: u64) {
+    pub(crate) fn unresolved(&mut self, name: &Arc<str>, epoch: u64) {
         self.table.forget(name, epoch);
         if let Some((_, processes)) = self.told.remove(name) {
             let message = FromAgent::Unresolved { name: name.clone(), epoch };
@@ -76,7 +76,7 @@ impl Router {
     }
 
     /// What has waited too long goes back; asks that nobody waits for any more are forgotten.
-    pub(in crate::router) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         for (name, held) in self.holds.expire(self.now) {
             let text =
                 format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");

@@ -143,7 +143,8 @@ impl Running<'_> {
             }
         }
         // The clock is read only for actors whose last turn was a full one.
-        let began = mem::take(&mut self.body().timed).then(Instant::now);
+        let timed = mem::take(&mut self.body().timed) && self.seat.is_some();
+        let began = timed.then(Instant::now);
         let mut left = self.body().quantum;
         loop {
             if let Next::Stop(turn) = self.step() {

@@ -22,7 +22,7 @@ use super::{
     run,
     scratch::Scratch,
 };
-use crossbeam_deque::{Injector, Worker};
+use crossbeam_deque::{Injector, Steal, Worker};
 use odeon_protocol::limits::SPARE_RUNNERS_MAX;
 use parking_lot::{Condvar, Mutex};
 use std::{
@@ -145,6 +145,20 @@ impl Scheduler {
         self.seats.iter().filter_map(|seat| seat.thread.lock().clone()).for_each(|thread| thread.unpark());
         drop(self.monitor.lock.lock());
         self.monitor.wake.notify_all();
+    }
+
+    /// Runs what is ready on this thread until nothing is, where [`Scheduler::start`] was never called. Answers how many
+    /// turns it gave.
+    pub(crate) fn run_ready(&self) -> usize {
+        let mut turns = 0;
+        loop {
+            match self.injector.steal() {
+                Steal::Success(task) => _ = run::run(task, None),
+                Steal::Empty => return turns,
+                Steal::Retry => continue,
+            }
+            turns += 1;
+        }
     }
 
     fn add_runner(self: &Arc<Self>, spare: bool) -> std::io::Result<()> {

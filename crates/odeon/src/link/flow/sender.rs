@@ -274,6 +274,11 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         self.flows.iter_mut().filter_map(fence).collect()
     }
 
+    /// Whether any flow waits for a fence.
+    pub(crate) fn is_fencing(&self) -> bool {
+        self.flows.values().any(|flow| flow.fencing.is_some())
+    }
+
     #[cfg(test)]
     pub(super) fn outstanding_of(&self, key: &K) -> u32 {
         self.ids.get(key).and_then(|id| self.flows.get(id)).map_or(0, Flow::outstanding)

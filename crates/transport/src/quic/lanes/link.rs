@@ -46,7 +46,7 @@ pub(super) struct Acks {
 
 /// What each end says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Resume {
+pub(super) struct Resume {
     session: u64,
     /// The session that the counts are about; 0 for none.
     known: u64,
@@ -54,6 +54,10 @@ struct Resume {
 }
 
 impl Resume {
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
     fn write(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(1 + RESUME_BYTES);
         bytes.put_u8(RESUME_STREAM);
@@ -142,14 +146,14 @@ async fn carry(
     }
 }
 
-fn resume(shared: &Shared) -> Resume {
+pub(super) fn resume(shared: &Shared) -> Resume {
     let received = std::array::from_fn(|lane| shared.inbound[lane].lock().received());
     Resume { session: shared.session, known: shared.peer_session.load(Ordering::Acquire), received }
 }
 
 impl Shared {
     /// Agrees with the peer on where to go on; returns each lane's first number.
-    fn resume(&self, peer: Resume) -> io::Result<[u64; LANES]> {
+    pub(super) fn resume(&self, peer: Resume) -> io::Result<[u64; LANES]> {
         self.peer_session.store(peer.session, Ordering::Release);
         self.inbound.iter().for_each(|lane| lane.lock().begin(peer.session));
         let mut firsts = [0; LANES];
@@ -268,7 +272,7 @@ async fn read_lane(
 
 impl Shared {
     /// Hands frames on. Under the lane's lock: a reader of an older connection may be at work still.
-    fn take(&self, (session, lane, first): (u64, usize, u64), frames: Vec<BytesMut>) {
+    pub(super) fn take(&self, (session, lane, first): (u64, usize, u64), frames: Vec<BytesMut>) {
         let mut inbound = self.inbound[lane].lock();
         let fresh = inbound.fresh(session, first, frames);
         if !fresh.is_empty() {

@@ -20,6 +20,7 @@
 mod inbound;
 mod link;
 mod outbound;
+pub mod simulation;
 
 use super::connection::{Closed, Connection, Kind};
 use bytes::{Bytes, BytesMut};

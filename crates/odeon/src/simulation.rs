@@ -1,0 +1,87 @@
+//! A process of a simulation: the shipped runtime and link, without threads, sockets and timers of their own.
+//!
+//! Whoever simulates carries the bytes to and from the agent, and says when actors run and reports go. Nothing here
+//! decides anything. Limits of time are not kept: no timer ever expires.
+
+use crate::{
+    core::timers::Timers,
+    link::{Link, beyond::Beyond},
+    system::{Config, Inner, System, end_all, own_serial},
+    worker::Worker,
+};
+use bytes::BytesMut;
+use odeon_protocol::{Boot, Direct, NodeId};
+use std::sync::Arc;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Process {
+    system: System,
+    link: Arc<Link>,
+}
+
+impl Process {
+    /// A process of the agent `node` in its start `boot`. Serials come from the first block; those of the second one are
+    /// given out by its agent. `tokio` is never used.
+    #[must_use]
+    pub fn new(
+        (node, boot): (NodeId, Boot),
+        (block, placed): (u64, u64),
+        worker: &Worker,
+        tokio: tokio::runtime::Handle,
+    ) -> Self {
+        let config = Config { node, boot, block, runners: 1, host: node.to_string(), ..Config::default() };
+        let inner = Inner::new(config, tokio, Timers::still());
+        let link = Link::new(Direct { node, boot, serial: own_serial(block) });
+        link.bind(&inner);
+        inner.set_outside(Arc::new(Beyond(link.clone())));
+        inner.own_block(placed);
+        worker.types().for_each(|kind| inner.know(kind));
+        Self { system: System { inner }, link }
+    }
+
+    /// The process's system.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Takes frames from the agent.
+    pub fn take(&self, frames: Vec<BytesMut>) {
+        self.link.take_batch(frames);
+    }
+
+    /// Runs actors until all wait. Answers how many turns they had.
+    pub fn run(&self) -> usize {
+        self.system.inner.scheduler.run_ready()
+    }
+
+    /// Takes at most about so many bytes of whole frames for the agent.
+    #[must_use]
+    pub fn outgoing(&self, limit: usize) -> BytesMut {
+        self.link.take_outgoing(limit)
+    }
+
+    /// Whether reports wait, and for how long they may: see [`Process::report`].
+    #[must_use]
+    pub fn has_reports(&self) -> bool {
+        self.link.has_reports()
+    }
+
+    /// Whether any of its flows waits to learn what a loss has taken.
+    #[must_use]
+    pub fn is_fencing(&self) -> bool {
+        self.link.is_fencing()
+    }
+
+    /// Sends the reports that wait.
+    pub fn report(&self) {
+        self.link.report();
+    }
+
+    /// Ends all actors at once, as far as they are not in the middle of something: the process is over.
+    pub fn end(&self) {
+        end_all(&self.system.inner, true);
+        self.run();
+    }
+}

@@ -1,0 +1,113 @@
+//! The actors of a run: those that send numbered messages, and those that note what arrives.
+
+use super::stage;
+use odeon::{Returned, prelude::*};
+use std::time::Duration;
+
+/// The next message of a sender to a receiver.
+#[message]
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) number: u64,
+}
+
+/// The same as a question.
+#[message(reply = u64)]
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) number: u64,
+}
+
+/// Has a sender send.
+#[message]
+#[derive(Debug)]
+pub(super) struct Go {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) receiver: ActorRef<Sink>,
+    pub(super) count: u64,
+    /// Microseconds between two messages.
+    pub(super) gap_us: u64,
+    /// Every so many messages one is a question; 0 for none.
+    pub(super) ask_every: u64,
+}
+
+/// Sends what [`Go`] says, one message a turn, so that what comes back is heard in between.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    me: u32,
+}
+
+#[actor("sim.source")]
+impl Source {
+    async fn go(&mut self, go: Go, ctx: &mut Context<Self>) -> odeon::Result {
+        self.me = go.from;
+        let flow = (go.from, go.to);
+        if go.count == 0 {
+            stage::with(|stage| stage.log.finished(flow));
+            return Ok(());
+        }
+        stage::sleep(Duration::from_micros(go.gap_us)).await;
+        let number = stage::with(|stage| {
+            stage.waiting += 1;
+            stage.log.next(flow)
+        });
+        if go.ask_every > 0 && number % go.ask_every == 0 {
+            let question = Question { from: go.from, to: go.to, number };
+            let answer = go.receiver.ask(question).timeout(Duration::from_secs(3600)).await;
+            let failed = answer.err().map(|error| error.may_have_run());
+            stage::with(|stage| stage.log.answered(flow, number, failed));
+        } else {
+            let told = go.receiver.tell(Next { from: go.from, to: go.to, number }).await;
+            stage::with(|stage| stage.log.told(flow, number, told.is_ok()));
+        }
+        stage::with(|stage| stage.waiting -= 1);
+        Ok(ctx.me().tell(Go { count: go.count - 1, ..go }).await?)
+    }
+
+    fn returned(&mut self, mut back: Returned) {
+        let (count, reason, may_have_run) = (back.count(), back.reason(), back.may_have_run());
+        let to = back.to().to_string();
+        let message = back.take::<Next>();
+        stage::with(|stage| match message {
+            Some(Next { from, to, number }) => stage.log.returned((from, to), number, reason, may_have_run),
+            None => stage.log.lost(self.me, &to, count),
+        });
+    }
+}
+
+/// Notes what arrives.
+#[derive(Debug)]
+pub(super) struct Sink;
+
+#[actor("sim.sink", on_stop = dormant)]
+impl Sink {
+    fn start(_: String) -> odeon::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self, next: Next) {
+        let slowness = stage::with(|stage| {
+            stage.log.handled((next.from, next.to), next.number);
+            stage.slowness.get(&next.to).copied()
+        });
+        if let Some(slowness) = slowness {
+            stage::sleep(slowness).await;
+        }
+    }
+
+    async fn question(&mut self, question: Question) -> u64 {
+        let slowness = stage::with(|stage| {
+            stage.log.handled((question.from, question.to), question.number);
+            stage.slowness.get(&question.to).copied()
+        });
+        if let Some(slowness) = slowness {
+            stage::sleep(slowness).await;
+        }
+        question.number
+    }
+}

@@ -1,0 +1,397 @@
+//! A whole run: hosts, pipes and directory, and what happens to them when.
+
+use super::{
+    Broken, Report,
+    actors::{Go, Sink, Source},
+    directory::{Directory, Name, Place},
+    faults::{self, FAULTS, Fault, Phase},
+    host::Host,
+    pipe::{Connection, IDLE, Item, Pipe},
+    stage::{self, Stage},
+};
+use crate::random::Random;
+use odeon_node::simulation::{DOWN_MAX, Wanted};
+use odeon_protocol::{Address, Boot, Direct, NodeId, Time, WorkerId, control::ToAgent};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+const HOSTS: u64 = 3;
+const WORKERS: u64 = 2;
+/// Receivers: those with a global name first.
+const NAMED: u32 = 3;
+const RECEIVERS: u32 = 5;
+/// Faults come within so long.
+const TROUBLE: Duration = Duration::from_secs(60);
+/// Afterwards everything has to come to rest within so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A dead host's names are given up after so long, and the host itself.
+const LEASE: Duration = Duration::from_secs(3);
+const DEAD: Duration = Duration::from_secs(6);
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+enum Action {
+    Inject(Fault),
+    /// The controller of that start of a host looks a name up.
+    Resolve(NodeId, Boot, Arc<str>, bool),
+    /// A host hears that a grant is over.
+    Unresolved(NodeId, Arc<str>, u64),
+    /// A host hears that processes of another one are gone.
+    BlocksLost(NodeId, NodeId, Boot, Vec<u64>),
+    /// A host hears that a name was lost with its host.
+    PlaceLost(NodeId, Arc<str>, Direct, u64),
+    HostDead(NodeId, NodeId, Boot),
+    /// The directory gives a grant up.
+    Free(Arc<str>, u64),
+    AddWorker(NodeId, Boot),
+    Return(NodeId),
+    Quick(u32),
+    Tick,
+}
+
+/// See the module's head.
+pub(super) struct World {
+    seed: u64,
+    random: Random,
+    now: Time,
+    tokio: tokio::runtime::Runtime,
+    hosts: BTreeMap<NodeId, Host>,
+    pipes: BTreeMap<(NodeId, NodeId), Pipe>,
+    directory: Directory,
+    actions: BTreeMap<(Time, u64), Action>,
+    scheduled: u64,
+    boots: u64,
+    report: Report,
+    story: Vec<String>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        stage::with(|stage| *stage = Stage::default());
+        let tokio = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let mut world = Self {
+            seed,
+            random: Random::new(seed),
+            now: Time::from_nanos(1_000_000_000),
+            tokio,
+            hosts: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            directory: Directory::default(),
+            actions: BTreeMap::new(),
+            scheduled: 0,
+            boots: 0,
+            report: Report::default(),
+            story: Vec::new(),
+        };
+        stage::advance(world.now);
+        for number in 1..=HOSTS {
+            world.boots += 1;
+            world.hosts.insert(NodeId(number), Host::new(NodeId(number), Boot(world.boots)));
+        }
+        for node in world.nodes() {
+            for other in world.nodes() {
+                world.introduce(node, other);
+                if node < other {
+                    world.pipes.insert((node, other), Pipe { dial_at: world.now, ..Pipe::default() });
+                }
+            }
+            for _ in 0..WORKERS {
+                world.add_worker(node);
+            }
+        }
+        world.cast();
+        world
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.hosts.keys().copied().collect()
+    }
+
+    fn introduce(&mut self, node: NodeId, other: NodeId) {
+        if node != other
+            && let Some(boot) = self.hosts.get(&other).map(|host| host.boot)
+            && let Some(host) = self.hosts.get_mut(&node)
+        {
+            host.link(other, boot);
+        }
+    }
+
+    fn add_worker(&mut self, node: NodeId) -> Option<WorkerId> {
+        let tokio = self.tokio.handle().clone();
+        self.hosts.get_mut(&node).map(|host| host.add_worker(&tokio))
+    }
+
+    fn later(&mut self, span: Duration, action: Action) {
+        self.scheduled += 1;
+        self.actions.insert((self.now + span, self.scheduled), action);
+    }
+
+    /// A short while.
+    fn soon(&mut self) -> Duration {
+        Duration::from_micros(200 + self.random.below(8_000))
+    }
+
+    fn tell_story(&mut self, what: String) {
+        self.story.push(format!("{:9.3} s  {what}", self.now.as_nanos() as f64 / 1e9 - 1.0));
+    }
+
+    /// Receivers, and senders with their tasks.
+    fn cast(&mut self) {
+        let nodes = self.nodes();
+        for receiver in 0..RECEIVERS {
+            if receiver < NAMED {
+                let key: Arc<str> = format!("sim.sink/{receiver}").into();
+                let name = Name { receiver, place: Place::Dormant, epoch: 0 };
+                self.directory.names.insert(key.clone(), name);
+                let address = Address::named(&*key, true).to_string();
+                stage::with(|stage| stage.log.receivers.insert(address, receiver));
+            } else {
+                let (node, worker) = self.any_worker(&nodes);
+                let place = self.host(node).start(worker, "sim.sink", None).expect("it lives");
+                self.directory.anonymous.insert(place, receiver);
+                stage::with(|stage| stage.log.receivers.insert(Address::Direct(place).to_string(), receiver));
+            }
+        }
+        let senders = 5 + self.random.below(4) as u32;
+        let span = TROUBLE.as_micros() as u64;
+        for from in 0..senders {
+            let (node, worker) = self.any_worker(&nodes);
+            let source = self.host(node).start(worker, "sim.source", None).expect("it lives");
+            self.host(node).workers.get_mut(&worker).expect("it lives").sources.push(from);
+            // Until it has started.
+            for _ in 0..3 {
+                self.now = self.now + Duration::from_millis(1);
+                stage::advance(self.now);
+                self.settle();
+            }
+            for _ in 0..1 + self.random.below(2) {
+                let to = self.random.below(u64::from(RECEIVERS)) as u32;
+                let count = 150 + self.random.below(600);
+                let bursts = self.random.chance(40);
+                let gap_us = if bursts { self.random.below(50) } else { span / count };
+                let ask_every = if self.random.chance(30) { 2 + self.random.below(9) } else { 0 };
+                self.go((node, worker), source, Order { from, to, count, gap_us, ask_every });
+            }
+        }
+        let faults = 5 + self.random.below(8);
+        for _ in 0..faults {
+            let at = Duration::from_micros(self.random.below(span));
+            let fault = self.random.one(&FAULTS).expect("there are some");
+            self.later(at, Action::Inject(fault));
+        }
+        self.later(Duration::from_millis(500), Action::Tick);
+    }
+
+    fn any_worker(&mut self, nodes: &[NodeId]) -> (NodeId, WorkerId) {
+        let node = self.random.one(nodes).expect("there are hosts");
+        let workers: Vec<_> = self.host(node).workers.keys().copied().collect();
+        (node, self.random.one(&workers).expect("there are workers"))
+    }
+
+    fn host(&mut self, node: NodeId) -> &mut Host {
+        self.hosts.get_mut(&node).expect("hosts stay")
+    }
+
+    fn go(&mut self, (node, worker): (NodeId, WorkerId), source: Direct, order: Order) {
+        let receiver = match self.directory.anonymous.iter().find(|(_, receiver)| **receiver == order.to) {
+            Some((place, _)) => Address::Direct(*place),
+            None => Address::named(format!("sim.sink/{}", order.to), true),
+        };
+        let system = self.host(node).workers[&worker].process.system().clone();
+        let Order { from, to, count, gap_us, ask_every } = order;
+        stage::with(|stage| stage.log.begin((from, to)));
+        let go = Go { from, to, receiver: system.reference::<Sink>(receiver), count, gap_us, ask_every };
+        let source = system.reference::<Source>(Address::Direct(source));
+        let mut told = pin!(source.tell(go).into_future());
+        let told = told.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(told, std::task::Poll::Ready(Ok(()))), "the sender is of the same process");
+    }
+
+    /// Runs to the end, and says what was found.
+    pub(super) fn run(mut self) -> Result<Report, Broken> {
+        let (begun, end) = (self.now, self.now + TROUBLE + PATIENCE);
+        while self.now < end && !self.is_over(begun) && stage::with(|stage| stage.log.faults.is_empty()) {
+            let next = self.next();
+            self.now = next.max(Time::from_nanos(self.now.as_nanos() + 1));
+            stage::advance(self.now);
+            self.settle();
+        }
+        let at_rest = self.is_at_rest();
+        let faults = stage::with(|stage| {
+            if stage.log.faults.is_empty() {
+                stage.log.check();
+            }
+            std::mem::take(&mut stage.log.faults)
+        });
+        let mut report = std::mem::take(&mut self.report);
+        report.seconds = self.now.since(begun).as_secs();
+        (report.messages, report.sum) = stage::with(|stage| (stage.log.messages(), stage.log.sum()));
+        (report.handled, report.returned, report.lost) = stage::with(|stage| stage.log.ends());
+        self.end();
+        if !faults.is_empty() || !at_rest {
+            let mut faults = faults;
+            if !at_rest && faults.is_empty() {
+                faults.push(format!("something is still outstanding after {} s", report.seconds));
+            }
+            return Err(Broken { seed: self.seed, faults, story: std::mem::take(&mut self.story) });
+        }
+        Ok(report)
+    }
+
+    /// Frees what the processes hold.
+    fn end(&mut self) {
+        let hosts = self.hosts.values_mut();
+        hosts.for_each(|host| std::mem::take(&mut host.workers).values().for_each(|worker| worker.process.end()));
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.hosts.values().all(Host::is_at_rest) && stage::with(|stage| stage.log.is_finished())
+    }
+
+    fn is_over(&self, begun: Time) -> bool {
+        self.now.since(begun) >= TROUBLE && self.actions.len() == 1 && self.is_at_rest()
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Time {
+        let actions = self.actions.first_key_value().map(|((at, _), _)| *at);
+        let hosts = self.hosts.values().filter_map(|host| host.next(self.now)).min();
+        let pipes = self.pipes.values().filter_map(Pipe::next).min();
+        let all = [actions, hosts, pipes, stage::next()];
+        // What is due and cannot be done waits for somebody who pauses.
+        let overdue = self.now + Duration::from_millis(1);
+        let later = |at: Time| if at <= self.now { overdue } else { at };
+        all.into_iter().flatten().map(later).min().expect("the next tick is known")
+    }
+
+    /// Does everything that is due now.
+    fn settle(&mut self) {
+        while let Some(entry) = self.actions.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let action = entry.remove();
+            self.act(action);
+        }
+        let mut rounds = 0;
+        let mut moved = true;
+        while moved {
+            moved = false;
+            rounds += 1;
+            assert!(rounds < 10_000, "seed {}: no rest at {:?}", self.seed, self.now);
+            for node in self.nodes() {
+                let now = self.now;
+                moved |= self.host(node).step(now);
+                self.bury(node);
+                self.listen(node);
+            }
+            self.tend_pipes();
+            moved |= self.carry();
+        }
+    }
+
+    /// What the routers want.
+    fn listen(&mut self, node: NodeId) {
+        let host = self.host(node);
+        let (boot, wanted) = (host.boot, host.agent.wants());
+        for wanted in wanted {
+            match wanted {
+                Wanted::Name(name, starts) => {
+                    let soon = self.soon();
+                    self.later(soon, Action::Resolve(node, boot, name, starts));
+                }
+                Wanted::Said(_, ToAgent::Started { serial }) => self.started(Direct { node, boot, serial }),
+                Wanted::Said(_, ToAgent::Stopping { serial }) => self.stopping(Direct { node, boot, serial }),
+                Wanted::Said(_, ToAgent::Ended { serial, .. }) => self.ended(Direct { node, boot, serial }),
+                Wanted::Said(..) | Wanted::Lost(_) => {}
+            }
+        }
+    }
+
+    fn started(&mut self, at: Direct) {
+        let Some((key, mut name)) = self.directory.bearer(at) else { return };
+        if let Place::Starting(node, worker, place) = name.place {
+            name.place = Place::Live(node, worker, place);
+            self.directory.names.insert(key, name);
+        }
+    }
+
+    fn stopping(&mut self, at: Direct) {
+        let Some((key, mut name)) = self.directory.bearer(at) else { return };
+        let Some((node, worker, place)) = name.place.at() else { return };
+        name.place = Place::Stopping(node, worker, place);
+        self.host(node).agent.stopping(&key, name.epoch, place.serial);
+        self.directory.names.insert(key, name);
+    }
+
+    fn ended(&mut self, at: Direct) {
+        self.host(at.node).agent.stopped(at.serial);
+        let Some((key, name)) = self.directory.bearer(at) else { return };
+        let epoch = name.epoch;
+        self.directory.names.insert(key.clone(), Name { place: Place::Dormant, ..name });
+        for node in self.nodes() {
+            let soon = self.soon();
+            self.later(soon, Action::Unresolved(node, key.clone(), epoch));
+        }
+    }
+
+    /// Workers whose end their agents notice now.
+    fn bury(&mut self, node: NodeId) {
+        let now = self.now;
+        let host = self.host(node);
+        if !host.up || host.paused_until > now {
+            return;
+        }
+        let boot = host.boot;
+        for worker in host.bury() {
+            let blocks = worker.blocks;
+            worker.process.end();
+            self.host(node).agent.say_lost((node, boot), &blocks);
+            self.free_names(node, &blocks);
+            for other in self.nodes().into_iter().filter(|other| *other != node) {
+                let soon = self.soon();
+                self.later(soon, Action::BlocksLost(other, node, boot, blocks.to_vec()));
+            }
+            self.later(Duration::from_millis(40), Action::AddWorker(node, boot));
+        }
+    }
+
+    /// Names that lived in a lost worker are nowhere now.
+    fn free_names(&mut self, node: NodeId, blocks: &[u64]) {
+        let gone = |name: &Name| {
+            let at = name.place.at();
+            at.is_some_and(|(at, _, place)| at == node && blocks.contains(&place.serial.block()))
+        };
+        let gone: Vec<_> = self
+            .directory
+            .names
+            .iter()
+            .filter(|(_, name)| gone(name))
+            .map(|(key, name)| (key.clone(), name.epoch))
+            .collect();
+        for (key, epoch) in gone {
+            self.free(&key, epoch);
+            for other in self.nodes() {
+                let soon = self.soon();
+                self.later(soon, Action::Unresolved(other, key.clone(), epoch));
+            }
+        }
+    }
+}
+
+/// What a sender is to do.
+struct Order {
+    from: u32,
+    to: u32,
+    count: u64,
+    gap_us: u64,
+    ask_every: u64,
+}
+
+mod acts;
+mod carrying;

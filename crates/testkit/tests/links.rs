@@ -1,0 +1,77 @@
+//! Messages under faults, seed by seed.
+
+use odeon_protocol::planted;
+use odeon_testkit::links::{self, FAULTS, PHASES, Report};
+use std::{ops::Range, thread};
+
+/// The seeds to run: 500, or `ODEON_SEEDS=from..to`.
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("ODEON_SEEDS") else { return 0..500 };
+    let (from, to) = text.split_once("..").expect("ODEON_SEEDS=from..to");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+fn run_all(seeds: Range<u64>) -> Vec<Report> {
+    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let workers: Vec<_> = (0..threads)
+        .map(|first| {
+            let seeds = seeds.clone().skip(first as usize).step_by(threads as usize);
+            thread::spawn(move || seeds.map(links::run).collect::<Vec<_>>())
+        })
+        .collect();
+    let outcomes = workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic"));
+    let (mut reports, mut broken) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(report) => reports.push(report),
+            Err(found) => broken.push(found),
+        }
+    }
+    broken.sort_by_key(|found| found.story.len());
+    if let Some(first) = broken.first() {
+        let seeds: Vec<_> = broken.iter().map(|found| found.seed).collect();
+        panic!("{} of {} seeds broke: {seeds:?}\n{first}", broken.len(), broken.len() + reports.len());
+    }
+    reports
+}
+
+#[test]
+fn every_message_has_one_end() {
+    let reports = run_all(seeds());
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    println!(
+        "{} seeds: {} s, {} messages, {} handled, {} returned, {} lost, {} faults",
+        reports.len(),
+        sum(|report| report.seconds),
+        sum(|report| report.messages),
+        sum(|report| report.handled),
+        sum(|report| report.returned),
+        sum(|report| report.lost),
+        sum(|report| report.faults)
+    );
+    assert!(reports.iter().all(|report| report.seconds >= 60 && report.faults >= 5));
+    println!("{:>12} {PHASES:?}", "");
+    for fault in FAULTS {
+        let row = PHASES.map(|phase| reports.iter().filter_map(|report| report.met.get(&(fault, phase))).sum::<u64>());
+        println!("{:>12} {row:?}", format!("{fault:?}"));
+        assert!(reports.len() < 500 || row.iter().all(|met| *met > 0), "{fault:?} has not met every phase: {row:?}");
+    }
+}
+
+#[test]
+fn a_run_is_repeated_from_its_seed() {
+    for seed in [3, 4, 5] {
+        assert_eq!(links::run(seed).unwrap(), links::run(seed).unwrap());
+    }
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    for fault in planted::ALL {
+        planted::plant(Some(fault));
+        let found = (0..1000).find(|seed| links::run(*seed).is_err());
+        planted::plant(None);
+        println!("{fault:?}: found by seed {found:?}");
+        assert!(found.is_some(), "{fault:?} was not found");
+    }
+}
