@@ -29,8 +29,9 @@ fn run_all(seeds: Range<u64>) -> Vec<Report> {
     }
     broken.sort_by_key(|found| found.story.len());
     if let Some(first) = broken.first() {
-        let seeds: Vec<_> = broken.iter().map(|found| found.seed).collect();
-        panic!("{} of {} seeds broke: {seeds:?}\n{first}", broken.len(), broken.len() + reports.len());
+        let firsts: Vec<_> = broken.iter().map(|found| format!("{}: {}", found.seed, found.faults[0])).collect();
+        let (count, all) = (broken.len(), broken.len() + reports.len());
+        panic!("{count} of {all} seeds broke:\n{}\nthe shortest:\n{first}", firsts.join("\n"));
     }
     reports
 }
@@ -49,13 +50,15 @@ fn every_message_has_one_end() {
         sum(|report| report.lost),
         sum(|report| report.faults)
     );
-    assert!(reports.iter().all(|report| report.seconds >= 60 && report.faults >= 5));
+    assert!(reports.iter().all(|run| run.seconds >= 60 && run.faults >= 5 && run.messages >= 2_000));
     println!("{:>12} {PHASES:?}", "");
+    let mut empty = false;
     for fault in FAULTS {
         let row = PHASES.map(|phase| reports.iter().filter_map(|report| report.met.get(&(fault, phase))).sum::<u64>());
         println!("{:>12} {row:?}", format!("{fault:?}"));
-        assert!(reports.len() < 500 || row.iter().all(|met| *met > 0), "{fault:?} has not met every phase: {row:?}");
+        empty |= row.contains(&0);
     }
+    assert!(reports.len() < 500 || !empty, "a fault has not met every phase");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Table {
     stopping: HashMap<Serial, (), Fast>,
     names: HashMap<Arc<str>, Known>,
     dead: HashMap<NodeId, Boot, Fast>,
+    /// Places of other agents whose names were granted anew; until that start of the agent is over.
+    gone: HashMap<Direct, (), Fast>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,7 @@ impl Table {
             stopping: HashMap::default(),
             names: HashMap::new(),
             dead: HashMap::default(),
+            gone: HashMap::default(),
         }
     }
 
@@ -112,7 +115,15 @@ impl Table {
     pub(crate) fn host_dead(&mut self, node: NodeId, boot: Boot) {
         let last = self.dead.entry(node).or_insert(boot);
         *last = boot.max(*last);
+        self.gone.retain(|place, ()| place.node != node || place.boot > boot);
         self.names.retain(|_, known| known.place.node != node || known.place.boot > boot);
+    }
+
+    /// Nobody is at that place of another agent any more, whether or not that agent knows.
+    pub(crate) fn place_lost(&mut self, place: Direct) {
+        if place.node != self.node {
+            self.gone.insert(place, ());
+        }
     }
 
     /// A name is there from now on. An older grant changes nothing.
@@ -147,6 +158,7 @@ impl Table {
             return match self.dead.get(&to.node) {
                 Some(dead) if to.boot <= *dead => Route::Nobody(Reason::HostLost),
                 _ if to.node == NodeId::default() => Route::Nobody(Reason::NoSuchActor),
+                _ if self.gone.contains_key(&to) => Route::Nobody(Reason::HostLost),
                 _ => Route::Peer(to.node),
             };
         }
@@ -216,6 +228,17 @@ mod tests {
         assert_eq!(table.route(there(5)), Route::Nobody(Reason::HostLost));
         assert_eq!(table.route(there(6)), Route::Peer(NodeId(2)));
         assert_eq!(table.name("n"), None, "its names are looked up anew");
+    }
+
+    #[test]
+    fn a_lost_place_is_nobodys_until_its_host_is() {
+        let mut table = table();
+        let there = |serial| Direct { node: NodeId(2), boot: Boot(5), serial: Serial(serial) };
+        table.place_lost(there(7));
+        assert_eq!(table.route(there(7)), Route::Nobody(Reason::HostLost));
+        assert_eq!(table.route(there(8)), Route::Peer(NodeId(2)));
+        table.host_dead(NodeId(2), Boot(5));
+        assert!(table.gone.is_empty());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Go {
     pub(super) count: u64,
     /// Microseconds between two messages.
     pub(super) gap_us: u64,
+    /// After so many messages it rests; 0 for never.
+    pub(super) rest_every: u64,
     /// Every so many messages one is a question; 0 for none.
     pub(super) ask_every: u64,
 }
@@ -51,7 +53,8 @@ impl Source {
             stage::with(|stage| stage.log.finished(flow));
             return Ok(());
         }
-        stage::sleep(Duration::from_micros(go.gap_us)).await;
+        let rests = go.rest_every > 0 && go.count % go.rest_every == 0;
+        stage::sleep(Duration::from_micros(if rests { 8_000_000 } else { go.gap_us })).await;
         let number = stage::with(|stage| {
             stage.waiting += 1;
             stage.log.next(flow)
@@ -86,8 +89,16 @@ pub(super) struct Sink;
 
 #[actor("sim.sink", on_stop = dormant)]
 impl Sink {
-    fn start(_: String) -> odeon::Result<Self> {
+    async fn start(_: String) -> odeon::Result<Self> {
+        let span = stage::with(|stage| stage.start_takes);
+        stage::sleep(span).await;
         Ok(Self)
+    }
+
+    async fn stopping(&mut self) -> odeon::Result {
+        let span = stage::with(|stage| stage.stop_takes);
+        stage::sleep(span).await;
+        Ok(())
     }
 
     async fn next(&mut self, next: Next) {

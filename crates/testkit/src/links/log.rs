@@ -23,7 +23,8 @@ struct Seen {
     lost: u64,
     /// Accepted before something was told lost: from then on none of them may turn up.
     written_off: BTreeSet<u64>,
-    finished: bool,
+    /// Tasks of the sender that are not through.
+    tasks: u64,
     /// Its sender went down.
     over: bool,
     /// A process or host with its receiver went down.
@@ -56,7 +57,7 @@ impl Log {
     }
 
     pub(super) fn begin(&mut self, flow: Flow) {
-        self.flow(flow);
+        self.flow(flow).tasks += 1;
     }
 
     pub(super) fn next(&mut self, flow: Flow) -> u64 {
@@ -90,7 +91,7 @@ impl Log {
     }
 
     pub(super) fn finished(&mut self, flow: Flow) {
-        self.flow(flow).finished = true;
+        self.flow(flow).tasks -= 1;
     }
 
     pub(super) fn handled(&mut self, flow: Flow, number: u64) {
@@ -155,7 +156,7 @@ impl Log {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.flows.values().all(|seen| seen.finished || seen.over)
+        self.flows.values().all(|seen| seen.tasks == 0 || seen.over)
     }
 
     /// What does not add up at rest.
@@ -164,7 +165,7 @@ impl Log {
             if seen.over {
                 continue;
             }
-            if !seen.finished {
+            if seen.tasks > 0 {
                 self.faults.push(format!("{flow:?}: its sender still waits, after {} messages", seen.next));
                 continue;
             }

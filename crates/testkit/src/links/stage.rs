@@ -21,6 +21,9 @@ pub(super) struct Stage {
     slept: u64,
     /// How long each receiver takes for a message.
     pub(super) slowness: BTreeMap<u32, Duration>,
+    /// How long receivers take to start, and to stop.
+    pub(super) start_takes: Duration,
+    pub(super) stop_takes: Duration,
     /// Senders whose message waits to be accepted.
     pub(super) waiting: usize,
     pub(super) log: Log,

@@ -4,7 +4,7 @@ use super::{
     Broken, Report,
     actors::{Go, Sink, Source},
     directory::{Directory, Name, Place},
-    faults::{self, FAULTS, Fault, Phase},
+    faults::{self, FAULTS, Fault, PHASES, Phase},
     host::Host,
     pipe::{Connection, IDLE, Item, Pipe},
     stage::{self, Stage},
@@ -30,6 +30,10 @@ const RECEIVERS: u32 = 5;
 const TROUBLE: Duration = Duration::from_secs(60);
 /// Afterwards everything has to come to rest within so long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Messages of a run, at least.
+const MESSAGES: u64 = 2_200;
+/// How long a fault waits for its phase.
+const PHASE_COMES: Duration = Duration::from_secs(2);
 /// A dead host's names are given up after so long, and the host itself.
 const LEASE: Duration = Duration::from_secs(3);
 const DEAD: Duration = Duration::from_secs(6);
@@ -37,7 +41,8 @@ const DEAD: Duration = Duration::from_secs(6);
 /// What is to happen.
 #[derive(Clone, Debug)]
 enum Action {
-    Inject(Fault),
+    /// A fault, as soon as that is going on; at the latest then.
+    Inject(Fault, Phase, Time),
     /// The controller of that start of a host looks a name up.
     Resolve(NodeId, Boot, Arc<str>, bool),
     /// A host hears that a grant is over.
@@ -158,9 +163,14 @@ impl World {
                 stage::with(|stage| stage.log.receivers.insert(Address::Direct(place).to_string(), receiver));
             }
         }
-        let senders = 5 + self.random.below(4) as u32;
         let span = TROUBLE.as_micros() as u64;
-        for from in 0..senders {
+        let (start_takes, stop_takes) = (self.random.below(150), self.random.below(150));
+        stage::with(|stage| {
+            (stage.start_takes, stage.stop_takes) =
+                (Duration::from_millis(start_takes), Duration::from_millis(stop_takes));
+        });
+        let (mut left, senders) = (MESSAGES + self.random.below(2_000), 5 + self.random.below(4));
+        for from in 0..senders as u32 {
             let (node, worker) = self.any_worker(&nodes);
             let source = self.host(node).start(worker, "sim.source", None).expect("it lives");
             self.host(node).workers.get_mut(&worker).expect("it lives").sources.push(from);
@@ -170,20 +180,27 @@ impl World {
                 stage::advance(self.now);
                 self.settle();
             }
-            for _ in 0..1 + self.random.below(2) {
-                let to = self.random.below(u64::from(RECEIVERS)) as u32;
-                let count = 150 + self.random.below(600);
-                let bursts = self.random.chance(40);
-                let gap_us = if bursts { self.random.below(50) } else { span / count };
-                let ask_every = if self.random.chance(30) { 2 + self.random.below(9) } else { 0 };
-                self.go((node, worker), source, Order { from, to, count, gap_us, ask_every });
+            let count = (left / (senders - u64::from(from))).max(1);
+            left = left.saturating_sub(count);
+            let to = self.random.below(u64::from(RECEIVERS)) as u32;
+            // In bursts, each as fast as may be, or one by one over the whole time.
+            let gap_us = if self.random.chance(60) { span / count } else { self.random.below(2_000) };
+            let rest_every = if self.random.chance(50) { 100 + self.random.below(400) } else { 0 };
+            let ask_every = if self.random.chance(30) { 2 + self.random.below(9) } else { 0 };
+            self.go((node, worker), source, Order { from, to, count, gap_us, rest_every, ask_every });
+        }
+        for receiver in 0..RECEIVERS {
+            if self.random.chance(60) {
+                let slowness = Duration::from_micros(self.random.below(30_000));
+                stage::with(|stage| stage.slowness.insert(receiver, slowness));
             }
         }
         let faults = 5 + self.random.below(8);
         for _ in 0..faults {
             let at = Duration::from_micros(self.random.below(span));
             let fault = self.random.one(&FAULTS).expect("there are some");
-            self.later(at, Action::Inject(fault));
+            let phase = self.random.one(&PHASES).expect("there are some");
+            self.later(at, Action::Inject(fault, phase, self.now + at + PHASE_COMES));
         }
         self.later(Duration::from_millis(500), Action::Tick);
     }
@@ -204,9 +221,9 @@ impl World {
             None => Address::named(format!("sim.sink/{}", order.to), true),
         };
         let system = self.host(node).workers[&worker].process.system().clone();
-        let Order { from, to, count, gap_us, ask_every } = order;
+        let Order { from, to, count, gap_us, rest_every, ask_every } = order;
         stage::with(|stage| stage.log.begin((from, to)));
-        let go = Go { from, to, receiver: system.reference::<Sink>(receiver), count, gap_us, ask_every };
+        let go = Go { from, to, receiver: system.reference::<Sink>(receiver), count, gap_us, rest_every, ask_every };
         let source = system.reference::<Source>(Address::Direct(source));
         let mut told = pin!(source.tell(go).into_future());
         let told = told.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -390,6 +407,7 @@ struct Order {
     to: u32,
     count: u64,
     gap_us: u64,
+    rest_every: u64,
     ask_every: u64,
 }
 

@@ -50,8 +50,13 @@ impl Router {
     }
 
     /// Frames that could not be brought to another agent: those that it may have seen go back, others may also go to
-    /// the next instance of their name. The former were sent first.
+    /// the next instance of their name. The former were sent first. Their senders must not send there any more, or they
+    /// would overtake what waits for the name.
     pub(crate) fn undelivered(&mut self, frames: Undelivered, why: &Why) {
+        self.brought_back(frames, why, true);
+    }
+
+    fn brought_back(&mut self, frames: Undelivered, why: &Why, may_go_again: bool) {
         for (frames, may_have_run) in [(frames.unknown, true), (frames.unsent, false)] {
             let why = Why { may_have_run, ..why.clone() };
             for frame in frames {
@@ -59,7 +64,7 @@ impl Router {
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }
-                if may_have_run || name_of(&frame).is_none() {
+                if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
                 } else {
                     self.undeliverable(&header, BytesMut::from(&frame[..]), why.reason);
@@ -71,6 +76,7 @@ impl Router {
     /// Whatever lived there lives there no more: what is on its way there comes back, asks of it fail, and senders wait
     /// for it no longer.
     pub(crate) fn place_lost(&mut self, place: Direct, why: &Why) {
+        self.table.place_lost(place);
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
         for key in self.asks.lose_of(place) {
@@ -94,7 +100,7 @@ impl Router {
     /// Another agent was not reached for long: messages come back, asks fail. Answers wait until it is reached or dead.
     pub(crate) fn peer_unreachable(&mut self, node: NodeId, why: &Why) {
         let back = self.peers.take_back(node, &|frame| is_message(frame) || planted::is(Fault::AnswersGivenUp));
-        self.undelivered(back, why);
+        self.brought_back(back, why, false);
         self.peer_lost(node, why);
     }
 

@@ -1,13 +1,16 @@
 //! What happens at its time: faults, and what controllers and directory do.
 
-use super::{Action, DEAD, Direct, Duration, Fault, Host, LEASE, Name, NodeId, Phase, Place, World, faults, stage};
+use super::{
+    Action, DEAD, Direct, Duration, Fault, Host, LEASE, Name, NodeId, PHASE_COMES, Phase, Place, Time, World, faults,
+    stage,
+};
 use odeon_protocol::{Boot, WorkerId};
 use std::sync::Arc;
 
 impl World {
     pub(super) fn act(&mut self, action: Action) {
         match action {
-            Action::Inject(fault) => self.inject(fault),
+            Action::Inject(fault, phase, at_last) => self.wait_for(fault, phase, at_last),
             Action::Resolve(node, boot, name, starts) => self.resolve(node, boot, name, starts),
             Action::Unresolved(node, name, epoch) => self.host(node).agent.unresolved(&name, epoch),
             Action::BlocksLost(node, of, boot, blocks) => match self.hears(node, of) {
@@ -102,6 +105,30 @@ impl World {
             (workers().any(|worker| worker.process.is_fencing()), Phase::Fencing),
         ];
         all.into_iter().filter(|(is, _)| *is).map(|(_, phase)| phase).collect()
+    }
+
+    /// Injects a fault once that is going on. What does not come by itself is brought about.
+    fn wait_for(&mut self, fault: Fault, phase: Phase, at_last: Time) {
+        if self.now >= at_last || self.phases().contains(&phase) {
+            return self.inject(fault);
+        }
+        if at_last.since(self.now) + Duration::from_millis(1) > PHASE_COMES {
+            match phase {
+                Phase::Flowing => {}
+                Phase::WindowFull => self.slow_down(),
+                Phase::Unplaced | Phase::Stopping => self.stop_one(),
+                Phase::Unconnected => {
+                    let pairs: Vec<_> = self.pipes.keys().copied().collect();
+                    let (pair, now) = (self.random.one(&pairs).expect("there are pipes"), self.now);
+                    self.pipes.get_mut(&pair).expect("pipes stay").break_off(now, &mut self.random);
+                }
+                Phase::Fencing => {
+                    let node = self.random.one(&self.nodes()).expect("there are hosts");
+                    self.kill_worker(node);
+                }
+            }
+        }
+        self.later(Duration::from_micros(500), Action::Inject(fault, phase, at_last));
     }
 
     fn inject(&mut self, fault: Fault) {
