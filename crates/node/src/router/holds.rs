@@ -57,6 +57,11 @@ impl Default for Holds {
 }
 
 impl Holds {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Whether anything waits for the name; what comes later then waits, too.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.contains_key(name)

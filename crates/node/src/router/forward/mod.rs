@@ -198,6 +198,10 @@ impl Router {
 
     fn deliver(&mut self, origin: Origin, header: &Header, frame: BytesMut) {
         match self.table.route(header.to) {
+            Route::Process(_) if self.waits_for_a_successor(header, &frame) => {
+                let name = name_of(&frame).unwrap_or_default();
+                self.hold(&name, frame, false);
+            }
             Route::Process(process) => self.push_process(process, header, frame),
             Route::Stopping(process) => match name_of(&frame) {
                 Some(name) => self.hold(&name, frame, false),
@@ -210,6 +214,17 @@ impl Router {
             Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             Route::Nobody(reason) => self.undeliverable(header, frame, reason),
         }
+    }
+
+    /// Whether a message is for a former bearer of a name for whose next one others wait: sent to the former one it
+    /// would come back and be taken for an earlier one than they.
+    fn waits_for_a_successor(&self, header: &Header, frame: &[u8]) -> bool {
+        if self.holds.is_empty() || !matches!(header.kind, Kind::Tell | Kind::Ask) {
+            return false;
+        }
+        let waits =
+            |name: &String| self.holds.has(name) && self.table.name(name).is_none_or(|known| known.place != header.to);
+        name_of(frame).as_ref().is_some_and(waits)
     }
 
     fn push_process(&mut self, process: WorkerId, header: &Header, frame: BytesMut) {
