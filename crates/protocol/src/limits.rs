@@ -45,6 +45,9 @@ pub const HELD_BYTES: usize = 64 << 20;
 /// How long a frame is held for a name that cannot be resolved.
 pub const HELD_FOR: Duration = Duration::from_secs(10);
 
+/// Messages that an agent gave back as perhaps run and still remembers, in case they come back from where they went.
+pub const WRITTEN_OFF_KEPT: usize = 1 << 20;
+
 /// Workers of one agent.
 pub const WORKERS_MAX: usize = 1024;
 /// Clients of one agent.

@@ -12,6 +12,7 @@ mod hash;
 mod holds;
 mod table;
 mod troupes;
+mod written_off;
 
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 pub(crate) use back::Why;

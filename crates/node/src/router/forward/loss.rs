@@ -64,6 +64,9 @@ impl Router {
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }
+                if may_have_run {
+                    self.written_off.add(header.to.node, &header);
+                }
                 if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
                 } else {
@@ -92,6 +95,7 @@ impl Router {
         let back =
             self.peers.take_back(node, &|frame| is_message(frame) && to_of(frame).is_some_and(|to| to.boot <= boot));
         self.undelivered(back, why);
+        self.written_off.forget(node);
         self.troupes.lose(|member| member.node == node && member.boot <= boot);
         self.peer_lost(node, why);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });

@@ -18,6 +18,7 @@ use super::{
     holds::Holds,
     table::{Route, Table},
     troupes::Troupes,
+    written_off::WrittenOff,
 };
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::BytesMut;
@@ -58,6 +59,7 @@ pub(crate) struct Router {
     pub(crate) now: Time,
     holds: Holds,
     asks: Asks,
+    written_off: WrittenOff,
     processes: HashMap<WorkerId, Process, Fast>,
     /// Which processes were told where a name is, and of which grant.
     told: HashMap<Arc<str>, (u64, Vec<WorkerId>)>,
@@ -75,6 +77,7 @@ impl Router {
             now: Time::ZERO,
             holds: Holds::default(),
             asks: Asks::default(),
+            written_off: WrittenOff::default(),
             processes: HashMap::default(),
             told: HashMap::new(),
             me,
@@ -292,6 +295,9 @@ impl Router {
             && let Some(of) = self.asks.remove(&(header.to, header.correlation))
         {
             self.troupes.ask_ended(of);
+        }
+        if matches!(origin, Origin::Peer(_)) && self.written_off.has(header) {
+            return;
         }
         let Ok(back) = Frame::read(bytes.freeze()) else { return };
         if self.may_go_again(origin, &back) {
