@@ -4,6 +4,7 @@ use super::{
     Link, State,
     flow::{FlowKey, Route, Target, Via},
     incoming::came_back,
+    names::Names,
 };
 use crate::{
     core::{
@@ -176,19 +177,7 @@ impl Link {
     fn lost(&self, gone: &dyn Fn(Direct) -> bool, taken_back: bool) {
         for shard in &self.sending {
             let names = self.names.read();
-            let fences = shard.lock().fence_where(|key, route| {
-                let place = match (route, &key.to) {
-                    (Route::Place(place, _), _) => gone(place).then_some(place),
-                    // Sent by the agent to where it said then that the name is.
-                    (Route::Agent, Target::Name(name)) => names.was_at(name, gone),
-                    // What members of a troupe had is told by the agent that picked them.
-                    (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => None,
-                }?;
-                match &key.to {
-                    Target::Name(_) if taken_back => Some(Via::Agent),
-                    _ => Some(Via::Place(place)),
-                }
-            });
+            let fences = shard.lock().fence_where(|key, route| ways_to_lost(key, route, &names, gone, taken_back));
             drop(names);
             for fence in &fences {
                 if planted::is(Fault::NoFence) {
@@ -219,6 +208,42 @@ impl Link {
             let body = ReturnedBody::Lost { count };
             let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
             came_back(&system, key.from, lost);
+        }
+    }
+}
+
+/// Which ways fences have to go, the last first, where some of a flow's messages may be with those who are gone.
+fn ways_to_lost(
+    key: &FlowKey,
+    route: Route,
+    names: &Names,
+    gone: &dyn Fn(Direct) -> bool,
+    taken_back: bool,
+) -> Vec<Via> {
+    match (route, &key.to) {
+        // What members of a troupe had is told by the agent that picked them.
+        (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => Vec::new(),
+        (Route::Place(place, _), Target::Direct(_) | Target::Troupe(_)) => {
+            if gone(place) {
+                vec![Via::Place(place)]
+            } else {
+                Vec::new()
+            }
+        }
+        (Route::Place(place, _), Target::Name(_)) if gone(place) => {
+            vec![if taken_back { Via::Agent } else { Via::Place(place) }]
+        }
+        // Sent by the agent, or sent back and on, to where it said then that the name is.
+        (route, Target::Name(name)) => {
+            let Some(place) = names.was_at(name, gone) else { return Vec::new() };
+            let mut ways = vec![Via::Agent];
+            if !taken_back {
+                ways.push(Via::Place(place));
+            }
+            if let Route::Place(first, _) = route {
+                ways.push(Via::Place(first));
+            }
+            ways
         }
     }
 }

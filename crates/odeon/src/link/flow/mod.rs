@@ -11,7 +11,8 @@
 //! - **FL-3.** Once every message was settled or given back the sender has nothing outstanding, in whichever order and
 //!   from however many receivers the reports came.
 //! - **FL-4.** A flow changes its route only when it has nothing outstanding, save from *by the agent* to the first place
-//!   that the agent named after the flow opened: there the agent has sent what it held.
+//!   that the agent named after the flow opened: there the agent has sent what it held. While the name has no place
+//!   again, or a second one, the flow waits.
 //! - **FL-5.** Who waits is woken when there is room; when nothing is outstanding all are.
 //! - **FL-6.** A number has one end: settled, back, or lost. What comes later for it changes nothing.
 //!

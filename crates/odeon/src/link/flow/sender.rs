@@ -49,11 +49,11 @@ impl<K> Default for News<K> {
 }
 
 /// The fence that a flow waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Fencing {
     number: u32,
-    /// Whether another one follows by the name alone, since some of the messages may wait for the name here.
-    then_by_agent: bool,
+    /// Which ways others go once this one has ended, the last first.
+    then: Vec<Via>,
 }
 
 /// The sender's side of one flow.
@@ -84,6 +84,12 @@ impl<K> Flow<K> {
         number.wrapping_sub(self.base) < self.span() && !self.done.has(number)
     }
 
+    /// The fence, if it has ended.
+    fn take_ended_fence(&mut self) -> Option<Fencing> {
+        let number = self.fencing.as_ref()?.number;
+        if self.is_outstanding(number) { None } else { self.fencing.take() }
+    }
+
     fn settle(&mut self, first: u32, count: u32) {
         for number in 0..count.min(Ring::BITS) {
             let number = first.wrapping_add(number);
@@ -98,8 +104,8 @@ impl<K> Flow<K> {
     }
 
     /// The next number for a fence; an earlier one counts no more.
-    fn fence(&mut self, then_by_agent: bool) -> u32 {
-        let before = self.fencing.map(|fencing| fencing.number);
+    fn fence(&mut self, then: Vec<Via>) -> u32 {
+        let before = self.fencing.as_ref().map(|fencing| fencing.number);
         let number = match before {
             Some(before) if self.span() == Ring::BITS => {
                 self.done.clear(before);
@@ -111,13 +117,17 @@ impl<K> Flow<K> {
                 self.next.wrapping_sub(1)
             }
         };
-        self.fencing = Some(Fencing { number, then_by_agent });
+        self.fencing = Some(Fencing { number, then });
         number
     }
 
-    fn fence_numbers(&mut self, id: u32, route: Route, then_by_agent: bool) -> Numbers {
-        let sequence = self.fence(then_by_agent);
-        Numbers { flow: id, sequence, opens: false, route, report: true }
+    /// The numbers of the first of several fences; the last way goes first.
+    fn fence_numbers(&mut self, id: u32, mut ways: Vec<Via>) -> Option<Numbers> {
+        let route = match ways.pop()? {
+            Via::Place(place) => Route::Place(place, 0),
+            Via::Agent => Route::Agent,
+        };
+        Some(Numbers { flow: id, sequence: self.fence(ways), opens: false, route, report: true })
     }
 }
 
@@ -157,12 +167,14 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         if flow.fencing.is_some() {
             return Step::Wait;
         }
-        if flow.route != now.route {
-            match flow.route {
-                Route::Agent if flow.opened < now.since && now.before <= flow.opened => flow.route = now.route,
-                Route::Agent => {}
-                Route::Place(..) => return Step::Wait,
-            }
+        match flow.route {
+            // The agent has sent what it held to the first place that it named since.
+            Route::Agent if now.since <= flow.opened => {}
+            Route::Agent if now.before <= flow.opened && now.route != Route::Agent => flow.route = now.route,
+            // There was a second one since, or none: what went to the first may be on its way back.
+            Route::Agent => return Step::Wait,
+            Route::Place(..) if flow.route != now.route => return Step::Wait,
+            Route::Place(..) => {}
         }
         if flow.span() >= FLOW_WINDOW {
             return Step::Wait;
@@ -217,13 +229,13 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         let fresh = flow.is_outstanding(first);
         flow.settle(first, count);
         let mut news = News { fresh, ..News::default() };
-        if let Some(fencing) = flow.fencing.filter(|fencing| !flow.is_outstanding(fencing.number)) {
-            flow.fencing = None;
-            if flow.outstanding() > 0 && fencing.then_by_agent {
-                // Taken up again, so that it finds room.
+        if let Some(fencing) = flow.take_ended_fence() {
+            if flow.outstanding() > 0 && !fencing.then.is_empty() {
+                // Taken up again, so that the next one finds room.
+                let then = fencing.then.clone();
                 flow.fencing = Some(fencing);
-                let numbers = flow.fence_numbers(id, Route::Agent, false);
-                news.fence = Some(Fence { key: flow.key.clone(), numbers });
+                let key = flow.key.clone();
+                news.fence = flow.fence_numbers(id, then).map(|numbers| Fence { key, numbers });
                 return news;
             }
             if flow.outstanding() > 0 {
@@ -262,14 +274,12 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()
     }
 
-    /// The receivers of the flows that fit are gone, and what is outstanding may never be reported: each is fenced.
-    pub(crate) fn fence_where(&mut self, fits: impl Fn(&K, Route) -> Option<Via>) -> Vec<Fence<K>> {
+    /// Receivers are gone, and what is outstanding in the flows that fit may never be reported: each is fenced, the ways
+    /// that the answer says one after the other, the last first.
+    pub(crate) fn fence_where(&mut self, fits: impl Fn(&K, Route) -> Vec<Via>) -> Vec<Fence<K>> {
         let fence = |(id, flow): (&u32, &mut Flow<K>)| {
-            let (route, then_by_agent) = match fits(&flow.key, flow.route)? {
-                Via::Place(place) => (Route::Place(place, 0), flow.route == Route::Agent),
-                Via::Agent => (Route::Agent, false),
-            };
-            Some(Fence { key: flow.key.clone(), numbers: flow.fence_numbers(*id, route, then_by_agent) })
+            let numbers = flow.fence_numbers(*id, fits(&flow.key, flow.route))?;
+            Some(Fence { key: flow.key.clone(), numbers })
         };
         self.flows.iter_mut().filter_map(fence).collect()
     }

@@ -12,9 +12,12 @@ use std::{
 
 const AGENT: Now = Now::fixed(Route::Agent);
 
+fn at_place(serial: u64) -> Direct {
+    Direct { node: NodeId(1), boot: Boot(1), serial: Serial(serial) }
+}
+
 fn at(serial: u64, version: u64, since: u64, before: u64) -> Now {
-    let place = Direct { node: NodeId(1), boot: Boot(1), serial: Serial(serial) };
-    Now { route: Route::Place(place, 1), version, since, before }
+    Now { route: Route::Place(at_place(serial), 1), version, since, before }
 }
 
 fn go(step: Step) -> Numbers {
@@ -81,11 +84,12 @@ fn the_first_place_an_agent_names_is_taken_at_once_a_later_one_is_not() {
     assert_eq!(go(sending.send(&1, unresolved)).route, Route::Agent);
     assert_eq!(go(sending.send(&1, at(7, 5, 5, 3))).route, at(7, 0, 0, 0).route);
     assert_eq!(go(sending.send(&2, unresolved)).route, Route::Agent);
-    assert_eq!(go(sending.send(&2, at(8, 7, 7, 6))).route, Route::Agent);
+    assert_eq!(sending.send(&2, at(8, 7, 7, 6)), Step::Wait, "what went to the first may be on its way back");
+    assert_eq!(sending.send(&2, Now { version: 6, since: 6, before: 5, ..AGENT }), Step::Wait);
 }
 
-fn fence_all(sending: &mut Sending<i32>, via: Via) -> Vec<Fence<i32>> {
-    sending.fence_where(|_, _| Some(via))
+fn fence_all(sending: &mut Sending<i32>, ways: &[Via]) -> Vec<Fence<i32>> {
+    sending.fence_where(|_, _| ways.to_vec())
 }
 
 const GONE: Via = Via::Place(Direct { node: NodeId(1), boot: Boot(1), serial: Serial(7) });
@@ -94,7 +98,7 @@ const GONE: Via = Via::Place(Direct { node: NodeId(1), boot: Boot(1), serial: Se
 fn what_is_outstanding_behind_a_fence_is_lost() {
     let mut sending = Sending::new(1, 1);
     (0..4).for_each(|_| _ = go(sending.send(&1, at(7, 0, 0, 0))));
-    let fences = fence_all(&mut sending, GONE);
+    let fences = fence_all(&mut sending, &[GONE]);
     assert_eq!((fences.len(), fences[0].numbers.sequence, sending.outstanding()), (1, 4, 4));
     assert_eq!(sending.send(&1, at(7, 0, 0, 0)), Step::Wait, "until it is known what is lost");
     assert!(sending.settled(1, 2, 1).fresh, "came back before the fence");
@@ -105,10 +109,10 @@ fn what_is_outstanding_behind_a_fence_is_lost() {
 }
 
 #[test]
-fn a_flow_by_the_agent_is_fenced_there_as_well() {
+fn fences_go_one_way_after_the_other() {
     let mut sending = Sending::new(1, 1);
     (0..2).for_each(|_| _ = go(sending.send(&1, AGENT)));
-    fence_all(&mut sending, GONE);
+    assert_eq!(fence_all(&mut sending, &[Via::Agent, GONE])[0].numbers.route, Route::Place(at_place(7), 0));
     let news = sending.settled(1, 2, 1);
     let fence = news.fence.expect("what waits for the name at this agent is behind it");
     assert_eq!((fence.numbers.sequence, fence.numbers.route, news.lost), (3, Route::Agent, None));
@@ -120,7 +124,7 @@ fn a_flow_by_the_agent_is_fenced_there_as_well() {
 fn a_fence_that_is_lost_is_followed_by_another() {
     let mut sending = Sending::new(1, 1);
     (0..FLOW_WINDOW).for_each(|_| _ = go(sending.send(&1, AGENT)));
-    let numbers: Vec<_> = (0..12).map(|_| fence_all(&mut sending, Via::Agent)[0].numbers.sequence).collect();
+    let numbers: Vec<_> = (0..12).map(|_| fence_all(&mut sending, &[Via::Agent])[0].numbers.sequence).collect();
     assert_eq!(numbers[0], FLOW_WINDOW);
     assert_eq!(numbers[7..], [255; 5], "the last number there is serves again");
     assert_eq!(sending.settled(1, FLOW_WINDOW, 1).lost, None, "an earlier fence counts no more");
@@ -132,7 +136,7 @@ fn a_fence_that_is_lost_is_followed_by_another() {
 fn a_flow_whose_messages_all_ended_waits_for_no_fence() {
     let mut sending = Sending::new(1, 1);
     go(sending.send(&1, AGENT));
-    fence_all(&mut sending, GONE);
+    fence_all(&mut sending, &[GONE]);
     assert_eq!(sending.settled(1, 0, 1).lost, None);
     assert_eq!((sending.len(), sending.settled(1, 1, 1).lost), (0, None));
 }
