@@ -233,17 +233,19 @@ fn ways_to_lost(
         (Route::Place(place, _), Target::Name(_)) if gone(place) => {
             vec![if taken_back { Via::Agent } else { Via::Place(place) }]
         }
-        // Sent by the agent, or sent back and on, to where it said then that the name is.
+        // Sent by the agent, or sent back and on, to wherever it said then that the name is: to all its places one after
+        // the other, since some messages may be on their way back from any of them.
         (route, Target::Name(name)) => {
-            let Some(place) = names.was_at(name, gone) else { return Vec::new() };
-            let mut ways = vec![Via::Agent];
-            if !taken_back {
-                ways.push(Via::Place(place));
+            let places = names.recent(name);
+            if !places.iter().any(|place| gone(*place)) {
+                return Vec::new();
             }
-            if let Route::Place(first, _) = route {
-                ways.push(Via::Place(first));
-            }
-            ways
+            let first = match route {
+                Route::Place(first, _) => Some(first),
+                Route::Agent => None,
+            };
+            let left = places.into_iter().filter(|place| Some(*place) != first && !(taken_back && gone(*place)));
+            [Via::Agent].into_iter().chain(left.chain(first).map(Via::Place)).collect()
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{collections::HashMap, sync::Arc, task::Waker};
 /// Names that are remembered; beyond it those of other processes are forgotten and asked for anew.
 const REMEMBERED: usize = 1 << 17;
 /// Places that are remembered of each name.
-const RECENT: usize = 3;
+const RECENT: usize = 4;
 
 /// Where a name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,10 +171,10 @@ impl Names {
         }
     }
 
-    /// The last place of a name that fits, of those where messages by the name alone may have gone.
-    pub(crate) fn was_at(&self, name: &str, fits: impl Fn(Direct) -> bool) -> Option<Direct> {
-        let known = self.names.get(name)?;
-        known.recent.into_iter().find(|place| !place.is_none() && fits(*place))
+    /// The last places of a name elsewhere, the latest first: messages by the name alone may have gone there.
+    pub(crate) fn recent(&self, name: &str) -> Vec<Direct> {
+        let places = self.names.get(name).map(|known| known.recent).unwrap_or_default();
+        places.into_iter().filter(|place| !place.is_none()).collect()
     }
 
     /// Forgets the places that fit: they are gone.
@@ -268,8 +268,7 @@ mod tests {
         let (mut names, name) = (Names::default(), Arc::<str>::from("n"));
         drop(names.resolved(&name, place(1), 1));
         drop(names.resolved(&name, place(2), 2));
-        assert_eq!(names.was_at("n", |at| at == place(1)), Some(place(1)), "messages may have gone there");
-        assert_eq!(names.was_at("n", |at| at == place(3)), None);
+        assert_eq!(names.recent("n"), [place(2), place(1)], "messages may have gone to either");
         names.lose(|at| at == place(2));
         assert_eq!(route(&names, "n"), Route::Agent);
     }
