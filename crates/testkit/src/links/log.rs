@@ -27,8 +27,6 @@ struct Seen {
     tasks: u64,
     /// Its sender went down.
     over: bool,
-    /// A process or host with its receiver went down.
-    losses: u64,
 }
 
 /// See the module's head.
@@ -37,6 +35,8 @@ pub(super) struct Log {
     flows: BTreeMap<Flow, Seen>,
     /// Receivers by their addresses.
     pub(super) receivers: BTreeMap<String, u32>,
+    /// Receivers whose process or host went down.
+    lost_receivers: BTreeSet<u32>,
     sum: u64,
     pub(super) faults: Vec<String>,
 }
@@ -64,6 +64,11 @@ impl Log {
         let seen = self.flow(flow);
         seen.next += 1;
         seen.next
+    }
+
+    /// How many messages were given a number.
+    pub(super) fn sent(&mut self, flow: Flow) -> u64 {
+        self.flow(flow).next
     }
 
     pub(super) fn told(&mut self, flow: Flow, number: u64, accepted: bool) {
@@ -150,9 +155,7 @@ impl Log {
 
     /// A process or host with that receiver is gone.
     pub(super) fn receiver_lost(&mut self, to: u32) {
-        for (_, seen) in self.flows.iter_mut().filter(|((_, receiver), _)| *receiver == to) {
-            seen.losses += 1;
-        }
+        self.lost_receivers.insert(to);
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -183,7 +186,7 @@ impl Log {
                 );
                 self.faults.push(text);
             }
-            if seen.lost > 0 && seen.losses == 0 {
+            if seen.lost > 0 && !self.lost_receivers.contains(&flow.1) {
                 self.faults.push(format!("K-4: {flow:?}: {} were told lost, and nothing was", seen.lost));
             }
             let most = seen.accepted.iter().filter(|number| !seen.back.contains_key(number)).count() as u64;

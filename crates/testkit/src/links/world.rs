@@ -55,6 +55,8 @@ enum Action {
     /// The directory gives a grant up.
     Free(Arc<str>, u64),
     AddWorker(NodeId, Boot),
+    /// A sender that was started there begins with its task.
+    Begin(NodeId, WorkerId, Direct, Order),
     Return(NodeId),
     Quick(u32),
     Tick,
@@ -72,6 +74,9 @@ pub(super) struct World {
     actions: BTreeMap<(Time, u64), Action>,
     scheduled: u64,
     boots: u64,
+    /// Every sender's task, and those whose senders went down.
+    orders: BTreeMap<u32, Order>,
+    orphans: Vec<Order>,
     report: Report,
     story: Vec<String>,
 }
@@ -91,6 +96,8 @@ impl World {
             actions: BTreeMap::new(),
             scheduled: 0,
             boots: 0,
+            orders: BTreeMap::new(),
+            orphans: Vec::new(),
             report: Report::default(),
             story: Vec::new(),
         };
@@ -170,24 +177,16 @@ impl World {
                 (Duration::from_millis(start_takes), Duration::from_millis(stop_takes));
         });
         let (mut left, senders) = (MESSAGES + self.random.below(2_000), 5 + self.random.below(4));
-        for from in 0..senders as u32 {
-            let (node, worker) = self.any_worker(&nodes);
-            let source = self.host(node).start(worker, "sim.source", None).expect("it lives");
-            self.host(node).workers.get_mut(&worker).expect("it lives").sources.push(from);
-            // Until it has started.
-            for _ in 0..3 {
-                self.now = self.now + Duration::from_millis(1);
-                stage::advance(self.now);
-                self.settle();
-            }
-            let count = (left / (senders - u64::from(from))).max(1);
+        for from in 0..senders {
+            let count = (left / (senders - from)).max(1);
             left = left.saturating_sub(count);
             let to = self.random.below(u64::from(RECEIVERS)) as u32;
             // In bursts, each as fast as may be, or one by one over the whole time.
             let gap_us = if self.random.chance(60) { span / count } else { self.random.below(2_000) };
             let rest_every = if self.random.chance(50) { 100 + self.random.below(400) } else { 0 };
             let ask_every = if self.random.chance(30) { 2 + self.random.below(9) } else { 0 };
-            self.go((node, worker), source, Order { from, to, count, gap_us, rest_every, ask_every });
+            let (node, worker) = self.any_worker(&nodes);
+            self.hire(node, worker, Order { from: from as u32, to, count, gap_us, rest_every, ask_every });
         }
         for receiver in 0..RECEIVERS {
             if self.random.chance(60) {
@@ -205,6 +204,35 @@ impl World {
         self.later(Duration::from_millis(500), Action::Tick);
     }
 
+    /// Starts a sender, who begins once it lives.
+    fn hire(&mut self, node: NodeId, worker: WorkerId, order: Order) {
+        stage::with(|stage| stage.log.begin((order.from, order.to)));
+        self.orders.insert(order.from, order);
+        let source = self.host(node).start(worker, "sim.source", None).expect("it lives");
+        self.host(node).workers.get_mut(&worker).expect("it lives").sources.push(order.from);
+        self.later(Duration::from_millis(3), Action::Begin(node, worker, source, order));
+    }
+
+    /// Has a new worker go on with what the senders of a lost one had to do.
+    fn hire_for_orphans(&mut self, node: NodeId, worker: WorkerId) {
+        for order in std::mem::take(&mut self.orphans) {
+            let from = self.orders.len() as u32;
+            self.hire(node, worker, Order { from, ..order });
+        }
+    }
+
+    /// These senders are gone.
+    fn orphan(&mut self, sources: &[u32]) {
+        stage::with(|stage| stage.log.over(sources));
+        let orders = sources.iter().filter_map(|source| self.orders.get(source).copied()).collect::<Vec<_>>();
+        for order in orders {
+            let left = order.count - stage::with(|stage| stage.log.sent((order.from, order.to)));
+            if left > 0 {
+                self.orphans.push(Order { count: left, ..order });
+            }
+        }
+    }
+
     fn any_worker(&mut self, nodes: &[NodeId]) -> (NodeId, WorkerId) {
         let node = self.random.one(nodes).expect("there are hosts");
         let workers: Vec<_> = self.host(node).workers.keys().copied().collect();
@@ -215,19 +243,23 @@ impl World {
         self.hosts.get_mut(&node).expect("hosts stay")
     }
 
-    fn go(&mut self, (node, worker): (NodeId, WorkerId), source: Direct, order: Order) {
+    fn go(&mut self, (node, id): (NodeId, WorkerId), place: Direct, order: Order) {
         let receiver = match self.directory.anonymous.iter().find(|(_, receiver)| **receiver == order.to) {
             Some((place, _)) => Address::Direct(*place),
             None => Address::named(format!("sim.sink/{}", order.to), true),
         };
-        let system = self.host(node).workers[&worker].process.system().clone();
+        let workers = &self.host(node).workers;
+        let Some(worker) = workers.get(&id).filter(|worker| !worker.dead) else { return };
+        let system = worker.process.system().clone();
         let Order { from, to, count, gap_us, rest_every, ask_every } = order;
-        stage::with(|stage| stage.log.begin((from, to)));
         let go = Go { from, to, receiver: system.reference::<Sink>(receiver), count, gap_us, rest_every, ask_every };
-        let source = system.reference::<Source>(Address::Direct(source));
+        let source = system.reference::<Source>(Address::Direct(place));
         let mut told = pin!(source.tell(go).into_future());
         let told = told.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(told, std::task::Poll::Ready(Ok(()))), "the sender is of the same process");
+        if !matches!(told, std::task::Poll::Ready(Ok(()))) {
+            // Its process pauses: it has not started yet.
+            self.later(Duration::from_millis(3), Action::Begin(node, id, place, order));
+        }
     }
 
     /// Runs to the end, and says what was found.
@@ -402,6 +434,7 @@ impl World {
 }
 
 /// What a sender is to do.
+#[derive(Clone, Copy, Debug)]
 struct Order {
     from: u32,
     to: u32,

@@ -30,10 +30,14 @@ impl World {
             }
             Action::Free(key, epoch) => self.free(&key, epoch),
             Action::AddWorker(node, boot) => {
-                if self.hosts[&node].up && self.hosts[&node].boot == boot {
-                    self.add_worker(node);
+                if self.hosts[&node].up
+                    && self.hosts[&node].boot == boot
+                    && let Some(worker) = self.add_worker(node)
+                {
+                    self.hire_for_orphans(node, worker);
                 }
             }
+            Action::Begin(node, worker, source, order) => self.go((node, worker), source, order),
             Action::Return(node) => self.come_back(node),
             Action::Quick(receiver) => _ = stage::with(|stage| stage.slowness.remove(&receiver)),
             Action::Tick => {
@@ -197,8 +201,8 @@ impl World {
         worker.dead = true;
         let (sources, blocks) = (worker.sources.clone(), worker.blocks);
         let receivers = self.directory.receivers_at(node, Some(&blocks));
+        self.orphan(&sources);
         stage::with(|stage| {
-            stage.log.over(&sources);
             receivers.iter().for_each(|receiver| stage.log.receiver_lost(*receiver));
         });
     }
@@ -214,7 +218,7 @@ impl World {
         host.up = false;
         let (boot, workers) = (host.boot, std::mem::take(&mut host.workers));
         for worker in workers.values() {
-            stage::with(|stage| stage.log.over(&worker.sources));
+            self.orphan(&worker.sources);
             worker.process.end();
         }
         stage::with(|stage| receivers.iter().for_each(|receiver| stage.log.receiver_lost(*receiver)));
@@ -247,7 +251,9 @@ impl World {
             self.introduce(other, node);
         }
         for _ in 0..super::WORKERS {
-            self.add_worker(node);
+            if let Some(worker) = self.add_worker(node) {
+                self.hire_for_orphans(node, worker);
+            }
         }
     }
 
