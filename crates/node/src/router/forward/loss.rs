@@ -83,7 +83,7 @@ impl Router {
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
         for key in self.asks.lose_of(place) {
-            self.fail(key, place, why);
+            self.fail(key, place, &Why { may_have_run: true, ..why.clone() });
         }
         self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
     }
