@@ -1,6 +1,6 @@
 //! Loss of processes and hosts: what they had fails, what they had not goes back or elsewhere.
 
-use super::{Router, ask_key, name_of};
+use super::{Router, Turn, ask_key, name_of};
 use crate::{
     event::Event,
     router::{asks::Towards, back::Why},
@@ -29,7 +29,7 @@ impl Router {
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }
-                self.undeliverable(&header, frame, Reason::WorkerLost);
+                self.undeliverable(&header, frame, Reason::WorkerLost, Turn::First);
             }
         }
         for of in self.asks.lose_askers(is_lost) {
@@ -70,7 +70,7 @@ impl Router {
                 if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
                 } else {
-                    self.undeliverable(&header, BytesMut::from(&frame[..]), why.reason);
+                    self.undeliverable(&header, BytesMut::from(&frame[..]), why.reason, Turn::First);
                 }
             }
         }

@@ -43,6 +43,15 @@ pub(super) enum Origin {
     Agent,
 }
 
+/// Where among those that wait for a name a message has its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Before all that have come since: it was on its way to an earlier instance.
+    First,
+    /// Behind all others: it has only just come.
+    Last,
+}
+
 /// A process of this host.
 #[derive(Debug)]
 struct Process {
@@ -185,7 +194,7 @@ impl Router {
                     .give_back(&frame, &Why::not_run(Reason::NoSuchActor, "the message says neither place nor name"));
             };
             let Some(known) = self.table.name(&name).filter(|_| !self.holds.has(&name)) else {
-                return self.hold(&name, frame, false);
+                return self.hold(&name, frame);
             };
             (header.to, header.to_epoch) = (known.place, known.epoch);
             frame::set_to(&mut frame, known.place, known.epoch);
@@ -203,11 +212,11 @@ impl Router {
         match self.table.route(header.to) {
             Route::Process(_) if self.waits_for_a_successor(header, &frame) => {
                 let name = name_of(&frame).unwrap_or_default();
-                self.hold(&name, frame, false);
+                self.hold(&name, frame);
             }
             Route::Process(process) => self.push_process(process, header, frame),
             Route::Stopping(process) => match name_of(&frame) {
-                Some(name) => self.hold(&name, frame, false),
+                Some(name) => self.hold(&name, frame),
                 None => self.push_process(process, header, frame),
             },
             Route::Peer(node) if matches!(origin, Origin::Peer(_)) && !planted::is(Fault::ForwardInsteadOfBounce) => {
@@ -215,7 +224,7 @@ impl Router {
             }
             Route::Peer(node) => self.push_peer(node, header, frame),
             Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
-            Route::Nobody(reason) => self.undeliverable(header, frame, reason),
+            Route::Nobody(reason) => self.undeliverable(header, frame, reason, Turn::Last),
         }
     }
 
@@ -232,7 +241,7 @@ impl Router {
 
     fn push_process(&mut self, process: WorkerId, header: &Header, frame: BytesMut) {
         let Some(state) = self.processes.get(&process) else {
-            return self.undeliverable(header, frame, Reason::WorkerLost);
+            return self.undeliverable(header, frame, Reason::WorkerLost, Turn::Last);
         };
         let class = if matches!(header.kind, Kind::Tell | Kind::Ask) { header.class } else { Class::Urgent };
         match state.outbox.try_push_bytes(class, &frame) {
@@ -241,7 +250,7 @@ impl Router {
                 let text = format!("{} takes its messages too slowly: 8 MiB wait", state.name);
                 self.give_back(&frame, &Why::not_run(Reason::Full, text));
             }
-            Err(PushError::Closed) => self.undeliverable(header, frame, Reason::WorkerLost),
+            Err(PushError::Closed) => self.undeliverable(header, frame, Reason::WorkerLost, Turn::Last),
         }
     }
 
@@ -307,7 +316,7 @@ impl Router {
                 return self.pass_to_troupe(Origin::Agent, troupe, message);
             }
             if let Some(name) = back.to_name() {
-                return self.hold(name, message, true);
+                return self.hold_for_another(name, message, Turn::First);
             }
         }
         if let (asker, correlation) = back::asker(&back)
@@ -340,7 +349,7 @@ impl Router {
     }
 
     /// A message whose receiver is not there: waits for the name's next instance, or goes back.
-    fn undeliverable(&mut self, header: &Header, frame: BytesMut, reason: Reason) {
+    fn undeliverable(&mut self, header: &Header, frame: BytesMut, reason: Reason, turn: Turn) {
         if !matches!(header.kind, Kind::Tell | Kind::Ask) {
             return;
         }
@@ -350,7 +359,7 @@ impl Router {
             let mut frame = frame;
             frame::set_to(&mut frame, Direct::NONE, 0);
             frame[8..10].copy_from_slice(&back::bounced(header.flags).to_le_bytes());
-            return self.hold(&name, frame, true);
+            return self.hold_for_another(&name, frame, turn);
         }
         let text = format!("odeon:{}: {reason}", header.to);
         self.give_back(&frame, &Why::not_run(reason, text));

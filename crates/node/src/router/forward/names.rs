@@ -1,6 +1,6 @@
 //! Names: frames wait for them, and processes are told where they are.
 
-use super::{Origin, Router};
+use super::{Origin, Router, Turn};
 use crate::{
     event::Event,
     router::{
@@ -18,13 +18,23 @@ use odeon_protocol::{
 use std::sync::Arc;
 
 impl Router {
-    pub(crate) fn hold(&mut self, name: &str, frame: BytesMut, returned: bool) {
+    /// A message waits for a name.
+    pub(super) fn hold(&mut self, name: &str, frame: BytesMut) {
+        self.put_aside(name, frame, (Turn::Last, false));
+    }
+
+    /// A message waits for the next instance of a name, since what was known of it is wrong.
+    pub(super) fn hold_for_another(&mut self, name: &str, frame: BytesMut, turn: Turn) {
+        self.put_aside(name, frame, (turn, true));
+    }
+
+    fn put_aside(&mut self, name: &str, frame: BytesMut, (turn, stale): (Turn, bool)) {
         let Ok((header, _)) = Header::read(&frame) else { return };
         // A fence stays behind what it follows, also where that starts the actor.
         let starts = header.has(flags::STARTS) && header.kind != Kind::Signal
             || header.has(flags::FENCE) && self.holds.starts(name);
-        match self.holds.push(name, &frame, (returned, starts), self.now) {
-            Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale: returned }),
+        match self.holds.push(name, &frame, (turn == Turn::First, starts), self.now) {
+            Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale }),
             Some(Asking::Asked) => {}
             None => {
                 let text = format!("{name}: too many messages wait for names that are being found or started");
