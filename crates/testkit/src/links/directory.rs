@@ -57,12 +57,12 @@ impl Directory {
             .map(|(key, name)| (key.clone(), name.clone()))
     }
 
-    /// The receivers that live in a worker, or anywhere on a host.
+    /// The receivers of which something may go down with a worker, or with a whole host: those without a name that live
+    /// there, and all with one, as an earlier instance or its agent may have their messages.
     pub(super) fn receivers_at(&self, node: NodeId, blocks: Option<&[u64]>) -> Vec<u32> {
         let fits =
             |place: Direct| place.node == node && blocks.is_none_or(|blocks| blocks.contains(&place.serial.block()));
-        let named = self.names.values().filter(|name| name.place.at().is_some_and(|(.., place)| fits(place)));
         let anonymous = self.anonymous.iter().filter(|(place, _)| fits(**place)).map(|(_, receiver)| *receiver);
-        named.map(|name| name.receiver).chain(anonymous).collect()
+        self.names.values().map(|name| name.receiver).chain(anonymous).collect()
     }
 }
