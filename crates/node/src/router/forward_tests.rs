@@ -228,3 +228,53 @@ async fn what_was_on_its_way_to_a_lost_place_comes_back() {
     assert_eq!(seen, [(Kind::Returned, false)]);
     assert_eq!(world.peers.frames.lock().len(), 1, "what is for others goes on");
 }
+
+/// A tell of W1's in flow 5 to a troupe of this agent.
+fn to_troupe(sequence: u32, troupe: Direct) -> Frame {
+    let header =
+        Header { to: troupe, from: at(ME, 2, 1), flow: 5, sequence, flags: flags::TROUPE, ..Header::new(Kind::Tell) };
+    Frame::new(header, &[], b"body")
+}
+
+fn told_lost(frames: &[Frame]) -> Vec<u32> {
+    let lost = |frame: &&Frame| frame.header.kind == Kind::Settled && frame.header.has(flags::MAY_HAVE_RUN);
+    frames.iter().filter(lost).map(|frame| frame.header.sequence).collect()
+}
+
+#[tokio::test]
+async fn what_a_lost_member_had_is_told_to_its_sender_and_what_it_had_not_goes_to_another() {
+    let mut world = World::new();
+    let (troupe, here, there) = (at(ME, 1, 1), at(ME, 3, 7), at(FAR, 3, 7));
+    world.router.table.keep(1);
+    world.router.troupe(troupe, &[here], false);
+    (0..3).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
+    // The first was handled; the third never left this agent.
+    let report = Header { to: at(ME, 2, 1), from: here, flow: 5, correlation: 1, ..Header::new(Kind::Settled) };
+    world.take(W2, &Frame::new(report, &[], b""));
+    let unsent =
+        Frame::new(Header { to: here, flags: 0, ..to_troupe(2, troupe).header }, &[Extension::Troupe(troupe)], b"");
+    world.router.troupe(troupe, &[here, there], false);
+    world.router.lost(W2, vec![BytesMut::from(&unsent.bytes()[..])]);
+    let sent: Vec<_> = world.peers.frames.lock().iter().map(|(_, frame)| frame.header.sequence).collect();
+    assert_eq!(sent, [2], "another member may take it");
+    assert_eq!(told_lost(&world.out(W1).await), [1]);
+}
+
+#[tokio::test]
+async fn a_member_elsewhere_is_asked_first_what_comes_back() {
+    let mut world = World::new();
+    let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));
+    world.router.table.keep(1);
+    world.router.troupe(troupe, &[there], false);
+    (0..2).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
+    world.router.blocks_lost(FAR, Boot(10), vec![3]);
+    let fence = world.peers.frames.lock().pop().unwrap().1;
+    assert!(fence.header.has(flags::FENCE));
+    // Its agent had not handed the second one out.
+    let why = Why::not_run(Reason::WorkerLost, "gone");
+    let second = world.peers.frames.lock()[1].1.clone();
+    for frame in [second, fence] {
+        world.take_from_far(&Frame::read(back::returned(&frame, &why).freeze()).unwrap());
+    }
+    assert_eq!(told_lost(&world.out(W1).await), [0]);
+}

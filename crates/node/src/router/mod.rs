@@ -8,6 +8,7 @@ mod back;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
+mod handed;
 mod hash;
 mod holds;
 mod table;

@@ -2,7 +2,7 @@
 //!
 //! What is counted is what this host sent and has not seen settled; other hosts count their own.
 
-use super::hash::Fast;
+use super::{handed::Handed, hash::Fast};
 use odeon_protocol::{
     Direct,
     frame::{Header, Kind},
@@ -38,6 +38,8 @@ pub(crate) struct Troupes {
     views: HashMap<Direct, View, Fast>,
     /// What each member has in hand.
     in_hand: HashMap<Direct, u32, Fast>,
+    /// Which messages those are, as far as nobody is answered.
+    pub(super) handed: Handed,
 }
 
 impl Troupes {
@@ -77,6 +79,9 @@ impl Troupes {
         if matches!(message.kind, Kind::Tell | Kind::Ask) {
             *self.in_hand.entry(member).or_default() += 1;
         }
+        if message.kind == Kind::Tell {
+            self.handed.add(member, message);
+        }
         if !view.used.contains(&member) {
             view.used.push(member);
         }
@@ -87,7 +92,14 @@ impl Troupes {
 
     /// A report of settled messages passed: its sender may be a member.
     pub(crate) fn settled(&mut self, report: &Header) {
-        self.lessen(report.from, u32::try_from(report.correlation).unwrap_or(u32::MAX));
+        let count = u32::try_from(report.correlation).unwrap_or(u32::MAX);
+        self.handed.remove(report.from, (report.to, report.flow), report.sequence, count);
+        self.lessen(report.from, count);
+    }
+
+    /// A message comes back from a member, or could not be brought there.
+    pub(crate) fn came_back(&mut self, member: Direct, (sender, flow): (Direct, u32), number: u32) {
+        self.handed.remove(member, (sender, flow), number, 1);
     }
 
     /// An ask of that actor was answered, forwarded or given back.

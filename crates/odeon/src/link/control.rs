@@ -203,12 +203,16 @@ impl Link {
         for ask in asks {
             ask.slot.fail(Error::from_wire(Reason::WorkerLost, text.as_str(), true));
         }
-        self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
         if let (Some(system), 1..) = (self.system(), count) {
-            let body = ReturnedBody::Lost { count };
-            let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
-            came_back(&system, key.from, lost);
+            self.count_lost(&system, key.from, (to, count), text);
         }
+    }
+
+    /// Tells a sender that so many of its messages are lost.
+    pub(super) fn count_lost(&self, system: &Arc<Inner>, sender: Serial, (to, count): (Address, u32), text: String) {
+        self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
+        let body = ReturnedBody::Lost { count };
+        came_back(system, sender, Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true });
     }
 }
 

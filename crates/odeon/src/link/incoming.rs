@@ -54,6 +54,7 @@ impl Link {
             Kind::Reply => self.answered(system, header, |slot| slot.answer_wire(header.codec, &frame.body())),
             Kind::Failure => self.answered(system, header, |slot| slot.fail(error_of(frame))),
             Kind::Returned => self.returned(system, frame),
+            Kind::Settled if header.has(flags::MAY_HAVE_RUN) => self.told_lost(system, frame),
             Kind::Settled => {
                 let count = u32::try_from(header.correlation).unwrap_or(u32::MAX);
                 self.settle(header.flow, header.sequence, count);
@@ -70,6 +71,15 @@ impl Link {
             self.settle(ask.flow, ask.sequence, 1);
         } else if let Some(slot) = system.replies.take(header.correlation) {
             answer(&*slot);
+        }
+    }
+
+    /// The agent says that a message went down with the member of a troupe that had it.
+    fn told_lost(&self, system: &Arc<Inner>, frame: &Frame) {
+        let header = &frame.header;
+        if self.settle(header.flow, header.sequence, 1) {
+            let text = format!("odeon:{}, a member of a troupe, was lost with its process or host", header.from);
+            self.count_lost(system, header.to.serial, (Address::Direct(header.from), 1), text);
         }
     }
 

@@ -24,6 +24,7 @@ impl Router {
         let is_lost =
             |place: Direct| place.node == me.node && place.boot == me.boot && blocks.contains(&place.serial.block());
         self.troupes.lose(is_lost);
+        self.troupes.handed.forget_senders(is_lost);
         for frame in unsent {
             if let Ok((header, _)) = Header::read(&frame) {
                 if header.kind == Kind::Ask {
@@ -32,6 +33,7 @@ impl Router {
                 self.undeliverable(&header, frame, Reason::WorkerLost, Turn::First);
             }
         }
+        self.members_lost(is_lost, true);
         for of in self.asks.lose_askers(is_lost) {
             self.troupes.ask_ended(of);
         }
@@ -96,7 +98,7 @@ impl Router {
             self.peers.take_back(node, &|frame| is_message(frame) && to_of(frame).is_some_and(|to| to.boot <= boot));
         self.undelivered(back, why);
         self.written_off.forget(node);
-        self.troupes.lose(|member| member.node == node && member.boot <= boot);
+        self.members_lost(|member| member.node == node && member.boot <= boot, true);
         self.peer_lost(node, why);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
     }
@@ -112,7 +114,7 @@ impl Router {
     pub(crate) fn blocks_lost(&mut self, node: NodeId, boot: Boot, blocks: Vec<u64>) {
         let is_lost =
             |place: Direct| place.node == node && place.boot == boot && blocks.contains(&place.serial.block());
-        self.troupes.lose(is_lost);
+        self.members_lost(is_lost, false);
         let gone: Vec<_> = self
             .table
             .names()

@@ -6,13 +6,14 @@ use crate::{
     router::{
         back::{self, BOUNCES_MAX, Why},
         holds::Asking,
+        table::Route,
         troupes::Pick,
     },
 };
 use bytes::BytesMut;
 use odeon_protocol::{
     Direct, Reason,
-    frame::{Extension, Frame, Header, flags},
+    frame::{Class, Extension, Frame, Header, Kind, flags},
 };
 
 impl Router {
@@ -63,6 +64,40 @@ impl Router {
                 Ok(()) => self.pass_to_troupe(Origin::Agent, troupe, held.frame),
                 Err(why) => self.give_back(&held.frame, &why),
             }
+        }
+    }
+
+    /// Members are lost with their process or host. What they had of tells is lost as well: its senders are told, once all
+    /// that their agent still has to say of them is said. `said` if it is.
+    pub(super) fn members_lost(&mut self, fits: impl Fn(Direct) -> bool, said: bool) {
+        for (member, (sender, flow)) in self.troupes.handed.flows(&fits) {
+            if said || !matches!(self.table.route(member), Route::Peer(_)) {
+                self.tell_lost(member, (sender, flow));
+                continue;
+            }
+            // Goes where the messages went, and comes back behind whatever comes back of them.
+            let fence = Header { to: member, from: sender, flow, flags: flags::FENCE, ..Header::new(Kind::Tell) };
+            let fence = Frame::new(fence, &[Extension::Troupe(member)], &[]);
+            self.deliver(Origin::Agent, &fence.header, BytesMut::from(&fence.bytes()[..]));
+        }
+        self.troupes.lose(fits);
+    }
+
+    /// What that member had of a flow has no other end than this.
+    pub(super) fn tell_lost(&mut self, member: Direct, (sender, flow): (Direct, u32)) {
+        for number in self.troupes.handed.take(member, (sender, flow)) {
+            let header = Header {
+                class: Class::Urgent,
+                to: sender,
+                from: member,
+                flow,
+                sequence: number,
+                correlation: 1,
+                flags: flags::MAY_HAVE_RUN,
+                ..Header::new(Kind::Settled)
+            };
+            let frame = Frame::new(header, &[Extension::Troupe(member)], &[]);
+            self.answer(&header, BytesMut::from(&frame.bytes()[..]));
         }
     }
 

@@ -308,7 +308,14 @@ impl Router {
         if matches!(origin, Origin::Peer(_)) && self.written_off.has(header) {
             return;
         }
+        if !header.has(flags::FENCE) {
+            self.troupes.came_back(header.from, (header.to, header.flow), header.sequence);
+        }
         let Ok(back) = Frame::read(bytes.freeze()) else { return };
+        if header.has(flags::FENCE) && back::troupe_of(&back).is_some() {
+            // This router's own; see `members_lost`.
+            return self.tell_lost(header.from, (header.to, header.flow));
+        }
         if self.may_go_again(origin, &back) {
             let message = back::again(&back);
             if let Some(troupe) = back::troupe_of(&back) {
@@ -361,6 +368,17 @@ impl Router {
             frame[8..10].copy_from_slice(&back::bounced(header.flags).to_le_bytes());
             return self.hold_for_another(&name, frame, turn);
         }
+        if header.bounced() < BOUNCES_MAX
+            && header.from.node == self.me.node
+            && let Ok(message) = back::read(&frame)
+            && let Some(troupe) = back::troupe_of(&message).filter(|_| !header.has(flags::FENCE))
+        {
+            // Another member may take it.
+            self.troupes.member_gone(troupe, header.to);
+            self.troupes.came_back(header.to, (header.from, header.flow), header.sequence);
+            let again = message.with_header(Header { flags: back::bounced(header.flags), ..*header });
+            return self.pass_to_troupe(Origin::Agent, troupe, BytesMut::from(&again.bytes()[..]));
+        }
         let text = format!("odeon:{}: {reason}", header.to);
         self.give_back(&frame, &Why::not_run(reason, text));
     }
@@ -381,6 +399,10 @@ impl Router {
             return;
         }
         self.metrics.returned.add(1);
+        let header = &message.header;
+        if !header.has(flags::FENCE) {
+            self.troupes.came_back(header.to, (header.from, header.flow), header.sequence);
+        }
         if message.header.kind == Kind::Ask && why.reason != Reason::Moved {
             let asker = back::asker(&message);
             if asker != (message.header.from, message.header.correlation) {
