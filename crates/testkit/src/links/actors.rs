@@ -53,13 +53,13 @@ impl Source {
             stage::with(|stage| stage.log.finished(flow));
             return Ok(());
         }
-        let rests = go.rest_every > 0 && go.count % go.rest_every == 0;
+        let rests = go.rest_every > 0 && go.count.is_multiple_of(go.rest_every);
         stage::sleep(Duration::from_micros(if rests { 8_000_000 } else { go.gap_us })).await;
         let number = stage::with(|stage| {
             stage.waiting += 1;
             stage.log.next(flow)
         });
-        if go.ask_every > 0 && number % go.ask_every == 0 {
+        if go.ask_every > 0 && number.is_multiple_of(go.ask_every) {
             let question = Question { from: go.from, to: go.to, number };
             let answer = go.receiver.ask(question).timeout(Duration::from_secs(3600)).await;
             let failed = answer.err().map(|error| error.may_have_run());

@@ -2,8 +2,8 @@
 //!
 //! [`run`] builds three hosts of two workers, has senders send numbered messages to receivers with and without a global
 //! name, and breaks things: links are cut on one side or both, lose packets or close; agents and workers pause or are
-//! killed; receivers are slow, stop, move. What the simulation itself does is carry bytes ([`pipe`], [`host`]) and play
-//! controller and directory ([`world`]). What it sees is checked by [`log`]. A run follows from its seed alone.
+//! killed; receivers are slow, stop, move. What the simulation itself does is carry bytes (`pipe`, `host`) and play
+//! controller and directory (`world`). What it sees is checked by `log`. A run follows from its seed alone.
 
 mod actors;
 mod directory;

@@ -289,11 +289,6 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         self.flows.values().any(|flow| flow.fencing.is_some())
     }
 
-    #[cfg(test)]
-    pub(super) fn outstanding_of(&self, key: &K) -> u32 {
-        self.ids.get(key).and_then(|id| self.flows.get(id)).map_or(0, Flow::outstanding)
-    }
-
     /// Registers who waits until a flow that fits has nothing outstanding. False if there is none.
     pub(crate) fn wait_where(&mut self, fits: impl Fn(&K) -> bool, waker: Option<&Waker>) -> bool {
         let Some(flow) = self.flows.values_mut().find(|flow| fits(&flow.key)) else { return false };

@@ -44,7 +44,7 @@ impl World {
         moved
     }
 
-    fn deliver_late(&mut self, ends: [NodeId; 2], pipe: &mut Pipe) -> bool {
+    fn deliver_late(&self, ends: [NodeId; 2], pipe: &mut Pipe) -> bool {
         let now = self.now;
         let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut pipe.late).into_iter().partition(|late| late.1 <= now);
         pipe.late = rest;
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// What has arrived at an end.
-    fn receive(&mut self, ends: [NodeId; 2], end: usize, pipe: &mut Pipe) -> bool {
+    fn receive(&self, ends: [NodeId; 2], end: usize, pipe: &mut Pipe) -> bool {
         let now = self.now;
         let lanes = &self.hosts[&ends[end]].lanes[&ends[1 - end]];
         let Some(connection) = &mut pipe.connection else { return false };
