@@ -42,7 +42,7 @@ pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
 pub use sending::{Ask, Call, Tell};
 pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
-pub use system::{Capability, Create, Creation, Stats, System};
+pub use system::{Capability, Create, Creation, ReturnedMessages, Stats, System};
 pub use worker::Worker;
 
 /// The examples of README and book, compiled.

@@ -302,6 +302,34 @@ async fn what_an_ended_actor_gets_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_told_comes_back_to_it() {
+    let pair = pair().await;
+    let client = System::connect_in(pair.agent.socket()).await.unwrap();
+    let recorder = client.reference::<Recorder>(pair.recorder().await.address());
+    let mut returned = client.returned().unwrap();
+    recorder.tell(Fail).await.unwrap();
+    let back = returned.next().await.unwrap();
+    assert!(back.is::<Fail>() && back.reason() == Reason::Failed && back.may_have_run(), "{back:?}");
+    recorder.stop();
+    until("it has ended", || pair.two.stats().actors == 0).await;
+    recorder.tell(Record { n: 9 }).await.unwrap();
+    let mut back = returned.next().await.unwrap();
+    assert_eq!((back.reason(), back.may_have_run()), (Reason::NoSuchActor, false));
+    assert_eq!(back.to(), &recorder.address());
+    assert_eq!(back.take::<Record>().unwrap().n, 9);
+    assert_eq!((client.stats().dead_letters, client.stats().unheard), (2, 0));
+    // What an actor told is its own matter, even if it has ended since.
+    let teller = pair.teller("program").await;
+    let mut ours = pair.one.returned().unwrap();
+    teller.ask(TellMany { to: pair.one.reference(recorder.address()), from: 5, count: 1 }).await.unwrap();
+    until("it came back to its sender", || BACK.lock().unwrap().contains_key("program")).await;
+    assert!(ours.try_next().is_none());
+    pair.settled().await;
+    client.stop().await;
+    assert!(returned.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_for_a_resting_actor_survive_its_stop() {
     let pair = pair().await;
     pair.agent.place_at(1);

@@ -398,3 +398,72 @@ async fn large_messages_and_large_futures_are_boxed() {
     }
     system.stop().await;
 }
+
+// ---- what comes back to a program ----
+
+#[derive(Default)]
+pub struct Refuser;
+#[message]
+pub struct Refuse {
+    number: u64,
+}
+
+#[actor("test.refuser", mailbox = 4096)]
+impl Refuser {
+    fn refuse(&mut self, refuse: Refuse) -> odeon::Result {
+        Err(Error::other(format!("{} is refused", refuse.number)))
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_told_comes_back_to_it() {
+    let system = System::local();
+    let (refuser, sink) = (system.create::<Refuser>(()).await.unwrap(), system.create::<Sink>(()).await.unwrap());
+    let mut returned = system.returned().unwrap();
+    assert!(returned.try_next().is_none());
+    let second = system.returned().unwrap_err();
+    assert!(second.to_string().contains("taken already"), "{second}");
+    refuser.tell(Refuse { number: 1 }).await.unwrap();
+    let back = returned.next().await.unwrap();
+    assert!(back.is::<Refuse>() && back.may_have_run(), "{back:?}");
+    assert!(back.text().contains("1 is refused"), "{back:?}");
+    sink.tell(Block { millis: 10_000 }).await.unwrap();
+    eventually("the handler runs", async || system.stats().waiting == 0).await;
+    sink.tell(Item { sender: 1, number: 7 }).await.unwrap();
+    sink.kill();
+    let mut back = returned.next().await.unwrap();
+    while back.is::<Block>() {
+        back = returned.next().await.unwrap();
+    }
+    assert_eq!((back.take::<Item>().unwrap().number, back.may_have_run()), (7, false));
+    drop(returned);
+    let mut again = system.returned().unwrap();
+    system.stop().await;
+    while again.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn what_comes_back_to_nobody_is_counted() {
+    let system = System::local();
+    let heard = Arc::new(AtomicU64::new(0));
+    let counted = heard.clone();
+    system.on_dead_letter(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let refuser = system.create::<Refuser>(()).await.unwrap();
+    refuser.tell(Refuse { number: 0 }).await.unwrap();
+    eventually("it came back to nobody", async || system.stats().unheard == 1).await;
+    let mut returned = system.returned().unwrap();
+    for number in 0..1500 {
+        refuser.tell(Refuse { number }).await.unwrap();
+    }
+    eventually("all have come back", async || system.stats().unheard == 477).await;
+    assert_eq!((returned.missed(), system.stats().dead_letters, heard.load(Ordering::SeqCst)), (476, 1501, 1501));
+    let mut taken = 0;
+    while let Some(back) = returned.try_next() {
+        assert!(back.text().contains(&format!(" {taken} is refused")), "{back:?}");
+        taken += 1;
+    }
+    assert_eq!(taken, 1024);
+    system.stop().await;
+}

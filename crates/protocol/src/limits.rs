@@ -34,6 +34,8 @@ const _: () = assert!(NAME_BYTES_MAX * 2 + 256 < EXTENSION_BYTES_MAX, "two names
 pub const MAILBOX_DEFAULT: usize = 1024;
 /// Messages of one flow that may be unsettled. With the fences that follow losses, a flow's numbers lie within 256.
 pub const FLOW_WINDOW: u32 = 248;
+/// Messages that came back to a program and wait until it takes them.
+pub const RETURNED_KEPT: usize = 1024;
 /// Flows that one worker may have open.
 pub const FLOWS_MAX: usize = 1 << 20;
 /// Asks that one worker may have outstanding.

@@ -3,7 +3,6 @@
 use super::{
     Link, State,
     flow::{FlowKey, Route, Target, Via},
-    incoming::came_back,
     names::Names,
 };
 use crate::{
@@ -212,7 +211,8 @@ impl Link {
     pub(super) fn count_lost(&self, system: &Arc<Inner>, sender: Serial, (to, count): (Address, u32), text: String) {
         self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
         let body = ReturnedBody::Lost { count };
-        came_back(system, sender, Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true });
+        let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
+        system.came_back(system.sender(sender), lost);
     }
 }
 

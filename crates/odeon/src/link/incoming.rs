@@ -90,17 +90,6 @@ impl Link {
         if header.has(flags::FENCE) {
             return;
         }
-        if header.correlation != 0 {
-            // An ask. A forwarded one fails where it was asked; its agent sees to that.
-            if let Some(ask) = self.asks.take(header.correlation) {
-                ask.slot.fail(error_of(frame));
-            }
-            return;
-        }
-        if !fresh {
-            // Its sender was told before that it was lost and may have run.
-            return;
-        }
         let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
         let to = match frame.to_name() {
             Some(name) => Address::named(name, header.has(flags::STARTS)),
@@ -113,7 +102,20 @@ impl Link {
             to,
             may_have_run: header.has(flags::MAY_HAVE_RUN),
         };
-        came_back(system, header.to.serial, back);
+        if header.correlation == 0 {
+            // Not fresh, its sender was told before that it was lost and may have run.
+            if fresh {
+                system.came_back(system.sender(header.to.serial), back);
+            }
+            return;
+        }
+        if fresh {
+            system.count_dead(&back);
+        }
+        // A forwarded ask fails where it was asked; its agent sees to that.
+        if let Some(ask) = self.asks.take(header.correlation) {
+            ask.slot.fail(error_of(frame));
+        }
     }
 
     fn message(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
@@ -241,13 +243,6 @@ const fn codec_of(header: &Header) -> Codec {
     match header.codec {
         Codec::Json => Codec::Json,
         _ => Codec::Postcard,
-    }
-}
-
-pub(super) fn came_back(system: &Arc<Inner>, sender: Serial, back: Returned) {
-    match system.registry.get(sender) {
-        Some(_) => system.give_back_to(Origin::Local(sender), back),
-        None => system.give_back_to(Origin::Outside, back),
     }
 }
 

@@ -1,12 +1,9 @@
 //! What the parts of a system share.
 
-use super::Stats;
+use super::{Stats, returns::Returns};
 use crate::{
     core::{
-        ActorType, AnyCell, Envelope, Origin,
-        cell::{self, NotTaken},
-        clock,
-        envelope::Entry,
+        ActorType, AnyCell, cell, clock,
         gate::Gate,
         registry::Registry,
         replies::Replies,
@@ -16,9 +13,8 @@ use crate::{
     },
     error::Error,
     outside::{Answer, Outside},
-    supervision::{Returned, ReturnedBody},
 };
-use odeon_protocol::{Address, Boot, Direct, NodeId, Serial, control::Value, limits::STOP_GRACE};
+use odeon_protocol::{Boot, Direct, NodeId, Serial, control::Value, limits::STOP_GRACE};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -77,9 +73,8 @@ pub(crate) struct Counters {
     pub(crate) restarts: AtomicU64,
     pub(crate) late: AtomicU64,
     pub(crate) dead_letters: AtomicU64,
+    pub(crate) unheard: AtomicU64,
 }
-
-type DeadLetterListener = Box<dyn Fn(&Returned) + Send + Sync>;
 
 /// What the parts of a system share.
 pub(crate) struct Inner {
@@ -97,7 +92,7 @@ pub(crate) struct Inner {
     pub(crate) capabilities: RwLock<BTreeMap<String, Value>>,
     pub(crate) listeners: Mutex<HashMap<String, TcpListener>>,
     pub(crate) stopping: watch::Sender<bool>,
-    pub(crate) dead_letter_listeners: RwLock<Vec<DeadLetterListener>>,
+    pub(crate) returns: Returns,
     types: RwLock<HashMap<&'static str, &'static ActorType>>,
     outside: OnceLock<Arc<dyn Outside>>,
     /// The blocks whose serials are of this process.
@@ -181,7 +176,7 @@ impl Inner {
             capabilities: RwLock::default(),
             listeners: Mutex::default(),
             stopping: watch::Sender::new(false),
-            dead_letter_listeners: RwLock::default(),
+            returns: Returns::default(),
             types: RwLock::default(),
             outside: OnceLock::new(),
             blocks: RwLock::new(vec![config.block]),
@@ -258,51 +253,6 @@ impl Inner {
         serials.leasing = false;
     }
 
-    /// Gives a message back to its sender; an ask is answered with the error.
-    pub(crate) fn give_back(&self, to: Address, mut envelope: Envelope, error: &Error) {
-        if let Some(handle) = envelope.handle() {
-            std::mem::take(handle).fail(error.clone());
-            return;
-        }
-        let origin = std::mem::take(&mut envelope.origin);
-        let returned = Returned {
-            reason: error.reason(),
-            text: error.text(),
-            may_have_run: error.may_have_run(),
-            body: ReturnedBody::Value(envelope),
-            to,
-        };
-        self.give_back_to(origin, returned);
-    }
-
-    /// Gives back what is left of a message.
-    pub(crate) fn give_back_to(&self, origin: Origin, returned: Returned) {
-        let returned = match origin {
-            Origin::Outside => returned,
-            Origin::Remote(remote) => {
-                remote.give_back(returned);
-                return;
-            }
-            Origin::Local(serial) => match self.registry.get(serial) {
-                None => returned,
-                Some(sender) => match cell::push(&sender, Entry::Returned(Box::new(returned)), true) {
-                    Ok(()) => return,
-                    Err(NotTaken::Closed(Entry::Returned(returned)) | NotTaken::Full(Entry::Returned(returned))) => {
-                        *returned
-                    }
-                    Err(_) => return,
-                },
-            },
-        };
-        self.dead_letter(&returned);
-    }
-
-    fn dead_letter(&self, returned: &Returned) {
-        self.counters.dead_letters.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(to = %returned.to(), reason = %returned.reason(), text = returned.text(), "a message reached nobody");
-        self.dead_letter_listeners.read().iter().for_each(|listener| listener(returned));
-    }
-
     /// Sends the answer to an ask from elsewhere, or answers it here if its asker is here.
     pub(crate) fn answer(&self, answer: Answer) {
         if self.is_mine(answer.to)
@@ -360,6 +310,7 @@ impl Inner {
             restarts: load(&self.counters.restarts),
             late: load(&self.counters.late),
             dead_letters: load(&self.counters.dead_letters),
+            unheard: load(&self.counters.unheard),
             blocking: load(&self.scheduler.blocking_seen),
         }
     }
@@ -401,6 +352,7 @@ impl Inner {
         if let Some(outside) = self.outside.get() {
             outside.closed();
         }
+        self.returns.close();
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }

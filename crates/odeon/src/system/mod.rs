@@ -2,9 +2,11 @@
 
 mod creation;
 mod inner;
+mod returns;
 
 pub use creation::{Create, Creation};
 pub(crate) use inner::{Config, Inner, own_serial};
+pub use returns::ReturnedMessages;
 
 use crate::{
     actor::Actor,
@@ -168,11 +170,6 @@ impl System {
         self.inner.tokio.spawn(future)
     }
 
-    /// Calls a function for every message that nobody handled and that could not go back to an actor.
-    pub fn on_dead_letter(&self, call: impl Fn(&crate::supervision::Returned) + Send + Sync + 'static) {
-        self.inner.dead_letter_listeners.write().push(Box::new(call));
-    }
-
     /// What has happened so far, as numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -207,8 +204,10 @@ pub struct Stats {
     pub restarts: u64,
     /// Asks whose time ran out before their handler began.
     pub late: u64,
-    /// Messages that nobody handled and that could not go back to an actor.
+    /// Messages that came back to this process: not handled, or told and failed.
     pub dead_letters: u64,
+    /// Of those, told ones of which no sender heard: it has ended, or nobody takes what [`System::returned`] gives.
+    pub unheard: u64,
     /// Handlers found holding their thread.
     pub blocking: u64,
     /// Pairs of sender and receiver in two processes with messages under way, in both directions.
