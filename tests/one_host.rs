@@ -150,3 +150,18 @@ fn a_convention_of_one_comes_back_from_its_data() {
     convention.restart(0, &args);
     assert_eq!(convention.agents[0].json(&["status"])["convention"], id);
 }
+
+#[test]
+fn dead_letters_are_printed_as_they_come() {
+    let convention = probe_on_one();
+    let host = &convention.agents[0];
+    let (_shows, lines) = host.follow(&["dead-letters", "--json"]);
+    let line = wait_for("a dead letter", || {
+        assert_eq!(host.odeon(&["tell", "nobody", "Add", r#"{"by": 2}"#]).code, 4);
+        lines.try_recv().ok()
+    });
+    let letter: serde_json::Value = serde_json::from_str(&line).expect("a JSON document a line");
+    let wanted = json!(["h1", "odeon:name/nobody", "Add", "no such actor", false, {"by": 2}]);
+    let got = ["host", "to", "message", "reason", "may_have_run", "body"].map(|field| &letter[field]);
+    assert_eq!(json!(got), wanted, "{letter}");
+}

@@ -5,10 +5,14 @@
 use serde_json::Value;
 use std::{
     fs::File,
+    io::{BufRead, BufReader},
     net::UdpSocket,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        atomic::{AtomicU8, Ordering},
+        mpsc::{Receiver, channel},
+    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -132,6 +136,17 @@ impl Agent {
         self.odeon(&with_flag).json()
     }
 
+    /// Starts a command against this agent that runs until it is ended; what it prints, line by line.
+    pub(crate) fn follow(&self, args: &[&str]) -> (Following, Receiver<String>) {
+        let mut command = Command::new(executable("odeon"));
+        command.arg("--agent").arg(self.data.join("agent.sock")).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("odeon starts");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        (Following(child), lines)
+    }
+
     /// Asks an actor; `fields` is JSON, or nothing.
     #[track_caller]
     pub(crate) fn ask(&self, target: &str, message: &str, fields: &str) -> Value {
@@ -175,6 +190,18 @@ impl Drop for Agent {
         // Already gone is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A command that runs until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

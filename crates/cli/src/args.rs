@@ -87,6 +87,8 @@ pub(crate) enum Command {
         #[arg(value_name = "JSON")]
         fields: Option<String>,
     },
+    /// Show messages that come back on any host, as they do, until Ctrl-C; with --json one document a line.
+    DeadLetters,
     /// Stop an actor after what is queued for it.
     Stop {
         /// A global name or an address.

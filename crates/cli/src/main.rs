@@ -12,7 +12,7 @@ mod signals;
 use args::{Cli, Command, Global};
 use clap::Parser;
 use client::Client;
-use commands::{agent, bench, demo, dev, doctor, lists, membership, messages, token, worker};
+use commands::{agent, bench, dead_letters, demo, dev, doctor, lists, membership, messages, token, worker};
 use failure::{Failure, Outcome};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -49,6 +49,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Bench(args) => bench::run(args, json).await,
         Command::Doctor => doctor::run(connect(&global).await, json).await,
         Command::Worker { name } => worker::run(&name),
+        Command::DeadLetters => dead_letters::run(&socket(&global), json).await,
         other => talk(&connect(&global).await?, other, json).await,
     }
 }
@@ -81,6 +82,7 @@ async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::Doctor
+        | Command::DeadLetters
         | Command::Worker { .. } => Ok(()),
     }
 }

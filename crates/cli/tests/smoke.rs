@@ -41,7 +41,9 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
 
 #[test]
 fn without_an_agent_commands_are_3() {
-    for args in [["status"].as_slice(), &["ask", "c1", "Get"], &["--json", "hosts"], &["token", "create"]] {
+    for args in
+        [["status"].as_slice(), &["ask", "c1", "Get"], &["--json", "hosts"], &["dead-letters"], &["token", "create"]]
+    {
         let lost = odeon(args);
         let err = text(&lost.stderr);
         assert_eq!(lost.status.code(), Some(3), "{args:?}: {err}");

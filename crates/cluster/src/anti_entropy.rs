@@ -29,6 +29,7 @@ enum Key {
     Type(Arc<str>),
     Load,
     Draining,
+    HearsDeadLetters,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,10 +140,17 @@ impl Facts {
         self.replace(|key| *key == Key::Draining, facts.into_iter().collect())
     }
 
+    /// Says whether somebody on the own host wants to hear of messages that come back; whether anything changed.
+    pub fn set_hears_dead_letters(&mut self, hears: bool) -> bool {
+        let facts = hears.then_some((Key::HearsDeadLetters, Fact::Yes));
+        self.replace(|key| *key == Key::HearsDeadLetters, facts.into_iter().collect())
+    }
+
     /// Writes what is known of a node into its view; whether anything is known of that boot.
     pub fn fill(&self, host: &mut HostView) -> bool {
         (host.capabilities, host.types) = (Map::new(), BTreeSet::new());
-        (host.load, host.load_version, host.draining) = (Load::default(), 0, false);
+        (host.load, host.load_version) = (Load::default(), 0);
+        (host.draining, host.hears_dead_letters) = (false, false);
         let Some(sheet) = self.sheets.get(&host.node).filter(|sheet| sheet.boot == host.boot) else { return false };
         for (key, entry) in &sheet.entries {
             match (key, &entry.fact) {
@@ -154,6 +162,7 @@ impl Facts {
                 }
                 (Key::Load, Some(Fact::Load(load))) => (host.load, host.load_version) = (*load, entry.version),
                 (Key::Draining, Some(_)) => host.draining = true,
+                (Key::HearsDeadLetters, Some(_)) => host.hears_dead_letters = true,
                 _ => {}
             }
         }
@@ -315,9 +324,11 @@ mod tests {
 
         one.set_capabilities(&map(&["gpu=1"]));
         one.set_draining(true);
+        one.set_hears_dead_letters(true);
         pull(&mut two, &one);
         assert_eq!(view(&two, 1, 1).capabilities, map(&["gpu=1"]));
-        assert!(view(&two, 1, 1).draining);
+        let seen = view(&two, 1, 1);
+        assert!(seen.draining && seen.hears_dead_letters);
         assert!(pull(&mut two, &one).is_empty(), "nothing is lacking any more");
     }
 

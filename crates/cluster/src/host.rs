@@ -24,6 +24,8 @@ pub struct HostView {
     pub liveness: Liveness,
     /// It takes no new actors.
     pub draining: bool,
+    /// Somebody there wants to hear of messages that come back.
+    pub hears_dead_letters: bool,
     /// What it can do.
     pub capabilities: Map,
     /// The actor types that its workers run.

@@ -13,6 +13,7 @@
 //! | [`lease`] | until when a host may run named actors |
 //! | [`gossip`] | who seems alive |
 //! | [`anti_entropy`] | how capabilities and load spread |
+//! | [`rate`] | so many a second |
 
 pub mod anti_entropy;
 pub mod capability;
@@ -21,6 +22,7 @@ pub mod gossip;
 pub mod host;
 pub mod lease;
 pub mod placement;
+pub mod rate;
 pub mod requirement;
 #[cfg(test)]
 mod testing;
@@ -28,4 +30,5 @@ pub mod troupe;
 
 pub use directory::Directory;
 pub use host::{HostView, Liveness, Load};
+pub use rate::Rate;
 pub use requirement::Requirement;

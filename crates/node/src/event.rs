@@ -5,6 +5,7 @@ use bytes::Bytes;
 use odeon_protocol::{
     Direct, NodeId, WorkerId,
     control::{Hello, Welcome},
+    frame::Frame,
     peer::{PeerReply, PeerRequest},
 };
 use std::{fmt, os::fd::OwnedFd, sync::Arc};
@@ -27,6 +28,13 @@ pub(crate) enum Event {
     TroupeMissed { troupe: Direct },
     /// Every member of a troupe has something in hand. To be answered by `troupe`.
     TroupeBusy { troupe: Direct },
+    /// A message came back and goes on to its sender, or would if there still were one; said while somebody listens.
+    CameBack {
+        /// The frame of kind `Returned`.
+        frame: Box<Frame>,
+        /// How many came back since the last and are not told of.
+        missed: u64,
+    },
     /// A process's link has ended; everything it said was taken.
     Closed { process: WorkerId, why: Option<String> },
     /// A process's blocks of serials are gone with it.

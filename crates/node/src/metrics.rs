@@ -63,6 +63,8 @@ metrics! {
     counter returned,
     /// Answers and returned messages whose receiver is gone.
     counter dead_letters,
+    /// Dead letters that reached no listener as too many waited for it.
+    counter letters_missed,
     /// Frames refused because their sender was not who sent them.
     counter refused,
     /// Worker processes that ended without having been asked to.

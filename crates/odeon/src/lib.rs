@@ -37,12 +37,12 @@ pub use json::Json;
 pub use key::FromKey;
 pub use message::Message;
 pub use odeon_macros::{actor, data, message};
-pub use odeon_protocol::{Address, ExitCause, Reason};
+pub use odeon_protocol::{Address, DeadLetter, ExitCause, Reason, frame::Codec};
 pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
 pub use sending::{Ask, Call, Tell};
 pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
-pub use system::{Capability, Create, Creation, ReturnedMessages, Stats, System};
+pub use system::{Capability, Create, Creation, DeadLetters, ReturnedMessages, Stats, System};
 pub use worker::Worker;
 
 /// The examples of README and book, compiled.

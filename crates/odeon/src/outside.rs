@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
 };
 use odeon_protocol::{
-    Address, Direct, ExitCause,
+    Address, DeadLetter, Direct, ExitCause,
     control::{Placed, Refusal, Spec},
     frame::Codec,
 };
@@ -124,6 +124,18 @@ pub(crate) trait Outside: Send + Sync + 'static {
     /// What is under way beyond the process.
     fn figures(&self) -> Figures {
         Figures::default()
+    }
+
+    /// Whether somebody in this process wants to hear of messages that come back, wherever. Called under a lock
+    /// of the listeners: it must not tell them anything.
+    fn listen(&self, listen: bool) {
+        let _ = listen;
+    }
+
+    /// A message came back within this process, and somebody somewhere wants to hear of it. Answers whether it was told.
+    fn dead_letter(&self, letter: DeadLetter) -> bool {
+        let _ = letter;
+        false
     }
 
     /// A cell with a record has started and takes messages.

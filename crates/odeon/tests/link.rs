@@ -330,6 +330,38 @@ async fn what_a_program_told_comes_back_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_tells_its_agent_of_dead_letters_while_they_are_wanted() {
+    let pair = pair().await;
+    let recorder = pair.one.create::<Recorder>(()).await.unwrap();
+    let mut letters = pair.one.dead_letters().unwrap();
+    let said = |wanted: ToAgent| move |process, message: &ToAgent| process == 0 && *message == wanted;
+    until("it says that it listens", || pair.agent.was_told(said(ToAgent::ListenDeadLetters { listen: true }))).await;
+    // The agent has not said that anybody listens.
+    recorder.tell(Fail).await.unwrap();
+    until("it came back", || pair.one.stats().dead_letters == 1).await;
+    pair.agent.say(0, &FromAgent::DeadLettersWanted { wanted: true });
+    let told = |process, message: &ToAgent| process == 0 && matches!(message, ToAgent::DeadLetter(_));
+    until("it tells of one", || {
+        assert!(recorder.try_tell(Fail).is_ok());
+        pair.agent.was_told(told)
+    })
+    .await;
+    assert!(pair.agent.was_told(|_, message| {
+        matches!(message, ToAgent::DeadLetter(letter) if letter.message.ends_with(".Fail") && letter.may_have_run)
+    }));
+    assert!(letters.try_next().is_none(), "what is heard comes from the agent");
+    let frame = Frame::new(Header::new(Kind::Returned), &[Extension::Message("t.Lost")], b"{}");
+    let letter = odeon::DeadLetter::of_frame(&frame, "h2");
+    pair.agent.say(0, &FromAgent::DeadLetter(Box::new(letter.clone())));
+    assert_eq!(letters.next().await.unwrap(), letter);
+    drop(letters);
+    until("it says that it does not", || pair.agent.was_told(said(ToAgent::ListenDeadLetters { listen: false }))).await;
+    let mut letters = pair.one.dead_letters().unwrap();
+    pair.agent.cut(0);
+    assert!(letters.next().await.is_none(), "without an agent nothing is heard");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_for_a_resting_actor_survive_its_stop() {
     let pair = pair().await;
     pair.agent.place_at(1);

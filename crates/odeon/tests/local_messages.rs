@@ -467,3 +467,63 @@ async fn what_comes_back_to_nobody_is_counted() {
     assert_eq!(taken, 1024);
     system.stop().await;
 }
+
+#[tokio::test]
+async fn dead_letters_are_heard_of_while_somebody_listens() {
+    let system = System::local();
+    let (refuser, sink) = (system.create::<Refuser>(()).await.unwrap(), system.create::<Sink>(()).await.unwrap());
+    refuser.tell(Refuse { number: 0 }).await.unwrap();
+    eventually("it came back", async || system.stats().dead_letters == 1).await;
+    let (mut one, mut two) = (system.dead_letters().unwrap(), system.dead_letters().unwrap());
+    refuser.tell(Refuse { number: 1 }).await.unwrap();
+    let letter = one.next().await.unwrap();
+    assert_eq!(two.next().await.unwrap(), letter);
+    assert_eq!((&letter.to, letter.reason, letter.may_have_run), (&refuser.address(), odeon::Reason::Failed, true));
+    assert!(letter.message.ends_with(".Refuse") && letter.text.contains("1 is refused"), "{letter:?}");
+    assert_eq!((letter.codec, letter.body_bytes), (odeon::Codec::Raw, 0));
+    drop(two);
+    // What its receiver did not begin has its body, an ask that waited as well.
+    sink.tell(Block { millis: 10_000 }).await.unwrap();
+    eventually("the handler runs", async || system.stats().waiting == 0).await;
+    sink.tell(Item { sender: 1, number: 7 }).await.unwrap();
+    let asking = sink.ask(Seen);
+    let (asked, ()) = tokio::join!(asking, async {
+        eventually("both wait", async || system.stats().waiting == 2).await;
+        sink.kill();
+    });
+    assert!(asked.is_err());
+    let mut names = Vec::new();
+    while names.last().is_none_or(|name: &String| !name.ends_with(".Seen")) {
+        let letter = one.next().await.unwrap();
+        assert!(!letter.message.ends_with(".Item") || letter.body_bytes == 2, "{letter:?}");
+        names.push(letter.message);
+    }
+    assert!(names.iter().any(|name| name.ends_with(".Item")), "{names:?}");
+    system.stop().await;
+    assert!(one.next().await.is_none());
+    assert!(system.dead_letters().is_err());
+}
+
+#[tokio::test]
+async fn a_listener_that_is_behind_learns_how_many_it_missed() {
+    let system = System::local();
+    let refuser = system.create::<Refuser>(()).await.unwrap();
+    let mut letters = system.dead_letters().unwrap();
+    let mut told = 0;
+    // More than wait for a listener, and more than are told of in a second.
+    let letter = loop {
+        while system.stats().dead_letters < told {
+            tokio::task::yield_now().await;
+        }
+        refuser.tell(Refuse { number: told }).await.unwrap();
+        told += 1;
+        if told > 1500
+            && let Some(letter) = letters.try_next()
+            && letter.missed > 0
+        {
+            break letter;
+        }
+    };
+    assert!(letter.text.contains("is refused"), "{letter:?}");
+    system.stop().await;
+}

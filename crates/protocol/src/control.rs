@@ -13,6 +13,7 @@
 
 use crate::{
     address::{Address, Direct},
+    dead_letter::DeadLetter,
     frame::Codec,
     id::{Boot, ConventionId, NodeId, Serial, WorkerId},
     reason::{ExitCause, Reason},
@@ -108,6 +109,13 @@ pub enum ToAgent {
         /// Why it ended.
         cause: ExitCause,
     },
+    /// Whether this process wants to hear of messages that came back, on any host.
+    ListenDeadLetters {
+        /// From now on.
+        listen: bool,
+    },
+    /// A message came back within this process; said only while [`FromAgent::DeadLettersWanted`].
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// What an agent says to a worker or client.
@@ -216,6 +224,13 @@ pub enum FromAgent {
         /// Why.
         reason: Reason,
     },
+    /// Whether anybody, on any host, wants to hear of messages that come back within this process.
+    DeadLettersWanted {
+        /// From now on.
+        wanted: bool,
+    },
+    /// A message came back somewhere; said to processes that asked for it with [`ToAgent::ListenDeadLetters`].
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// A lifecycle signal to one actor, the body of a frame of kind `Signal`.

@@ -11,6 +11,7 @@
 //! | [`reason`] | why a message came back, why an actor ended |
 //! | [`capability`] | how a capability's value is written |
 //! | [`control`] | worker or client to agent and back |
+//! | [`dead_letter`] | a message that came back, for whoever listens |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
 //! | [`limits`] | every bound of the runtime |
@@ -18,6 +19,7 @@
 pub mod address;
 pub mod capability;
 pub mod control;
+pub mod dead_letter;
 pub mod directory;
 pub mod frame;
 pub mod hash;
@@ -30,6 +32,7 @@ pub mod reason;
 pub mod time;
 
 pub use address::{Address, Direct, ParseAddressError};
+pub use dead_letter::DeadLetter;
 pub use id::{Boot, ConventionId, NodeId, Serial, WorkerId};
 pub use reason::{ExitCause, Reason};
 pub use time::Time;

@@ -36,6 +36,16 @@ pub const MAILBOX_DEFAULT: usize = 1024;
 pub const FLOW_WINDOW: u32 = 248;
 /// Messages that came back to a program and wait until it takes them.
 pub const RETURNED_KEPT: usize = 1024;
+/// Bytes of the body of a message that came back, as listeners on any host hear of it; of its reason's text.
+pub const DEAD_LETTER_BODY_BYTES: usize = 4 << 10;
+/// See [`DEAD_LETTER_BODY_BYTES`].
+pub const DEAD_LETTER_TEXT_BYTES: usize = 1 << 10;
+/// Such messages that one process, and one agent's router, tells of in a second; the others are counted.
+pub const DEAD_LETTERS_A_SECOND: u32 = 1000;
+/// Such messages that wait for one listener, or on their way to one host.
+pub const DEAD_LETTERS_KEPT: usize = 1024;
+/// Listeners of one process for such messages.
+pub const DEAD_LETTER_LISTENERS_MAX: usize = 64;
 /// Flows that one worker may have open.
 pub const FLOWS_MAX: usize = 1 << 20;
 /// Asks that one worker may have outstanding.
@@ -92,6 +102,11 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// One request or answer between agents on the control connection.
 pub const CONTROL_BYTES_MAX: usize = 16 << 20;
+const _: () = assert!(
+    DEAD_LETTERS_KEPT * (DEAD_LETTER_BODY_BYTES + DEAD_LETTER_TEXT_BYTES + 2 * NAME_BYTES_MAX + 512)
+        < CONTROL_BYTES_MAX,
+    "what waits for a host is one request"
+);
 /// A join request; its answer, which lists the hosts.
 pub const JOIN_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// See [`JOIN_REQUEST_BYTES_MAX`].

@@ -5,6 +5,7 @@
 use crate::{
     address::{Address, Direct},
     control::{ActorInfo, Placed, Refusal, Spec, TypeInfo},
+    dead_letter::DeadLetter,
     directory::{Answer, Command, Declaration, NameRecord},
     id::{Boot, NodeId, WorkerId},
     reason::ExitCause,
@@ -73,6 +74,8 @@ pub enum PeerRequest {
         /// The blocks of serials that are gone.
         blocks: Vec<u64>,
     },
+    /// Messages that came back on the asking host, for whoever listens on the asked one.
+    DeadLetters(Vec<DeadLetter>),
 }
 
 /// The answer to a [`PeerRequest`].

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod bench;
+pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;

@@ -14,6 +14,7 @@
 pub(crate) mod admin;
 mod create;
 mod ends;
+mod letters;
 mod names;
 mod peers;
 mod processes;
@@ -106,6 +107,7 @@ pub(crate) struct Controller {
     /// Lists of actors that workers were asked for.
     lists: HashMap<u64, processes::Listing>,
     recent: Recent,
+    letters: letters::Letters,
     watched: watch::Watched,
     stopping: bool,
     /// Names are handed over until then, at most; set once the workers of a stopping agent have ended.
@@ -168,6 +170,7 @@ impl Controller {
             away: HashMap::new(),
             lists: HashMap::new(),
             recent: Recent::default(),
+            letters: letters::Letters::default(),
             watched,
             stopping: false,
             rest_until: None,
@@ -221,6 +224,7 @@ impl Controller {
             Event::Missed { name, starts, stale } => self.on_missed(&name, starts, stale),
             Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
             Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
+            Event::CameBack { frame, missed } => self.on_came_back(&frame, missed),
             Event::Closed { process, why } => self.on_closed(process, why.as_deref()),
             Event::Lost { process, blocks } => self.on_blocks_lost(process, blocks),
             Event::Hello { process, greeting, hello, reply } => {
@@ -255,6 +259,8 @@ impl Controller {
             ToAgent::Capabilities(capabilities) => self.on_capabilities(process, capabilities),
             ToAgent::Load { actors, waiting } => self.on_load(process, actors, waiting),
             ToAgent::Listed { request, actors } => self.on_listed(process, request, actors),
+            ToAgent::ListenDeadLetters { listen } => self.on_listen(process, listen),
+            ToAgent::DeadLetter(letter) => self.on_dead_letter(*letter),
             ToAgent::Listening => self.on_listening(process),
             ToAgent::Hello(_) | ToAgent::Stopped => {}
             other => warn!(%process, ?other, "a message that this agent does not know"),

@@ -88,6 +88,10 @@ impl Controller {
                 self.peer_blocks_lost(from, boot, blocks);
                 done(reply);
             }
+            PeerRequest::DeadLetters(letters) => {
+                self.letters_from_peer(letters);
+                done(reply);
+            }
             other => {
                 let text = format!("this agent does not know the request {other:?}: run one version of Odeon");
                 drop(reply.send(PeerReply::Refused(super::refusal(Reason::Protocol, text))));

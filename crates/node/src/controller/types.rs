@@ -79,6 +79,12 @@ impl Types {
         self.running().map(|(_, known)| known.info.clone()).collect()
     }
 
+    /// The name of the message with that type id, if a type that is or was here takes it.
+    pub(super) fn message_name(&self, type_id: u64) -> Option<&str> {
+        let messages = self.known.values().flat_map(|known| &known.info.messages);
+        messages.into_iter().find(|message| message.type_id == type_id).map(|message| &*message.name)
+    }
+
     fn running(&self) -> impl Iterator<Item = (&Arc<str>, &Known)> {
         self.known.iter().filter(|(_, known)| !known.workers.is_empty())
     }

@@ -179,6 +179,11 @@ impl Handle {
         self.shared.peers.facts().set(|mine| mine.set_draining(draining));
     }
 
+    /// Whether somebody on this host wants to hear of messages that come back; spreads to every agent.
+    pub fn set_hears_dead_letters(&self, hears: bool) {
+        self.shared.peers.facts().set(|mine| mine.set_hears_dead_letters(hears));
+    }
+
     /// How busy this host is; spreads to every agent.
     pub fn set_load(&self, load: Load) {
         self.shared.peers.facts().set(|mine| mine.set_load(load));

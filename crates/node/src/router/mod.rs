@@ -155,6 +155,16 @@ impl Handle {
         self.with(|router| router.control_all(message));
     }
 
+    /// Whether somebody, on any host, listens for messages that come back; see [`Event::CameBack`].
+    pub(crate) fn want_letters(&self, wanted: bool) {
+        self.with(|router| router.want_letters(wanted));
+    }
+
+    /// A control message to a process, left out if too much waits for it; whether it was queued.
+    pub(crate) fn control_if_room(&self, to: WorkerId, message: &FromAgent) -> bool {
+        self.with(|router| router.control_if_room(to, message))
+    }
+
     /// A lifecycle signal on the way that messages take.
     pub(crate) fn signal(&self, to: Direct, name: Option<&str>, body: &[u8]) {
         let header = Header { to, from: self.me, class: Class::Normal, ..Header::new(Kind::Signal) };

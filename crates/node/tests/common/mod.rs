@@ -6,7 +6,7 @@
 
 use odeon_node::{Agent, Bind, Config};
 use odeon_protocol::{
-    Direct, ExitCause, PROTOCOL_VERSION, Reason, Serial,
+    DeadLetter, Direct, ExitCause, PROTOCOL_VERSION, Reason, Serial,
     control::{FromAgent, Hello, MessageInfo, Policy, Role, Start, ToAgent, TypeInfo, Welcome, decode, encode},
     frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
     hash::fnv1a,
@@ -63,6 +63,10 @@ pub struct Host {
 }
 
 impl Host {
+    pub fn new(agent: Agent, dir: TempDir) -> Self {
+        Self { agent, _dir: dir }
+    }
+
     /// Waits until a host with workers of that type is known here.
     pub async fn sees_type(&self, type_name: &str) {
         self.sees_hosts_with_type(type_name, 1).await;
@@ -90,6 +94,17 @@ impl Host {
     }
 }
 
+/// A host more, which is not ready yet.
+pub async fn join(through: &Host, name: &str, token: &str) -> Host {
+    let dir = TempDir::new().unwrap();
+    let mut config = Config::new(name, dir.path());
+    config.listen = Bind::asked(([127, 0, 0, 1], 0).into());
+    config.http = None;
+    config.join = vec![through.agent.convention().listens_on().to_string()];
+    config.token = Some(token.to_owned());
+    Host { agent: Agent::start(config).await.unwrap(), _dir: dir }
+}
+
 /// Hosts of one convention, `h1`, `h2`, …, all voters.
 pub async fn hosts(count: usize) -> Vec<Host> {
     let (first, dir) = agent("h1").await;
@@ -98,16 +113,10 @@ pub async fn hosts(count: usize) -> Vec<Host> {
         .create_token(odeon_protocol::directory::Role::Voter, Duration::from_secs(600), None)
         .await
         .unwrap();
-    let join = first.convention().listens_on().to_string();
     let mut hosts = vec![Host { agent: first, _dir: dir }];
     for number in 2..=count {
-        let dir = TempDir::new().unwrap();
-        let mut config = Config::new(format!("h{number}"), dir.path());
-        config.listen = Bind::asked(([127, 0, 0, 1], 0).into());
-        config.http = None;
-        (config.join, config.token) = (vec![join.clone()], Some(token.clone()));
-        let agent = Agent::start(config).await.unwrap();
-        hosts.push(Host { agent, _dir: dir });
+        let host = join(&hosts[0], &format!("h{number}"), &token).await;
+        hosts.push(host);
     }
     for host in &hosts {
         assert!(host.agent.ready().await);
@@ -333,6 +342,28 @@ impl Process {
 
     pub async fn told(&self, what: &str, wanted: impl Fn(&FromAgent) -> bool) -> FromAgent {
         until(what, || self.state.lock().control.iter().find(|message| wanted(message)).cloned()).await
+    }
+
+    /// The dead letter with that number, counted from 0.
+    pub async fn letter(&self, number: usize) -> DeadLetter {
+        until("a dead letter", || self.letters().get(number).cloned()).await
+    }
+
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        let letter = |message: &FromAgent| match message {
+            FromAgent::DeadLetter(letter) => Some((**letter).clone()),
+            _ => None,
+        };
+        self.state.lock().control.iter().filter_map(letter).collect()
+    }
+
+    /// Waits until the process was told so as often as `times`.
+    pub async fn letters_wanted(&self, wanted: bool, times: usize) {
+        let told = FromAgent::DeadLettersWanted { wanted };
+        until("whether dead letters are wanted", || {
+            (self.state.lock().control.iter().filter(|message| **message == told).count() >= times).then_some(())
+        })
+        .await;
     }
 
     pub fn is_closed(&self) -> bool {

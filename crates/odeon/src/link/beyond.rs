@@ -7,10 +7,11 @@ use crate::{
     outside::{Answer, BoxFuture, Figures, Outgoing, Outside, Sent},
     supervision::{Returned, ReturnedBody},
 };
+use bytes::BytesMut;
 use odeon_protocol::{
-    Address, Direct, ExitCause, Reason,
-    control::{FromAgent, Placed, Refusal, Spec, ToAgent},
-    frame::{Class, Extension, Header, Kind, flags},
+    Address, DeadLetter, Direct, ExitCause, Reason,
+    control::{self, FromAgent, Placed, Refusal, Spec, ToAgent},
+    frame::{self, Class, Extension, Header, Kind, flags},
     limits::BODY_BYTES_MAX,
 };
 use std::{sync::Arc, task::Waker};
@@ -130,6 +131,19 @@ impl Outside for Beyond {
     fn figures(&self) -> Figures {
         let link = &self.0;
         Figures { flows: link.flows() as u64, outstanding: link.outstanding(), unsettled: link.unsettled() }
+    }
+
+    fn listen(&self, listen: bool) {
+        self.0.say(&ToAgent::ListenDeadLetters { listen });
+    }
+
+    fn dead_letter(&self, letter: DeadLetter) -> bool {
+        let body = control::encode(&ToAgent::DeadLetter(Box::new(letter)));
+        // Not urgent: an agent that reads nothing makes it wait no longer than other messages.
+        let write = |out: &mut BytesMut| {
+            frame::write(out, &Header::new(Kind::Control), &[], &body);
+        };
+        self.0.outbox.try_push(Class::Normal, write).is_ok()
     }
 
     fn started(&self, cell: &Arc<dyn AnyCell>) {

@@ -130,6 +130,16 @@ impl Link {
                     system.gate.open_until(pause_at.as_nanos());
                 }
             }
+            FromAgent::DeadLettersWanted { wanted } => {
+                if let Some(system) = self.system() {
+                    system.letters.want(wanted);
+                }
+            }
+            FromAgent::DeadLetter(letter) => {
+                if let Some(system) = self.system() {
+                    system.letters.hear(&letter);
+                }
+            }
             FromAgent::PlaceLost { place, .. } => self.lost(&|at| at == place, true),
             FromAgent::Refused { text } => self.break_off(&text),
             other => tracing::debug!(?other, "the agent says something that this version has no use for"),

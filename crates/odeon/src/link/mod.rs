@@ -254,6 +254,9 @@ impl Link {
         let lost = Error::from_wire(Reason::Unreachable, why, true);
         self.asks.take_where(|_| true).into_iter().for_each(|ask| ask.slot.fail(lost.clone()));
         self.requests.lose();
+        if let Some(system) = self.system() {
+            system.letters.close();
+        }
         for shard in &self.sending {
             let (outstanding, woken) = shard.lock().lose();
             self.unsettled.fetch_add(outstanding, Ordering::Relaxed);

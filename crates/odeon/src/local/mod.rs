@@ -18,7 +18,7 @@ use crate::{
 use names::Names;
 use odeon_cluster::requirement::Requirement;
 use odeon_protocol::{
-    Address, Direct, ExitCause, Reason, Serial,
+    Address, DeadLetter, Direct, ExitCause, Reason, Serial,
     control::{OnStop, Placed, Policy, Refusal, Restart, Spec, WireCodec},
 };
 use parking_lot::Mutex;
@@ -210,6 +210,19 @@ impl Outside for Alone {
             Some(identity) => self.names.ended(&identity.name.clone(), cell, cause, failure),
             None => true,
         }
+    }
+
+    fn listen(&self, listen: bool) {
+        if let Ok(system) = self.system() {
+            system.letters.want(listen);
+        }
+    }
+
+    fn dead_letter(&self, letter: DeadLetter) -> bool {
+        self.system().is_ok_and(|system| {
+            system.letters.hear(&letter);
+            true
+        })
     }
 
     fn child_ended(&self, parent: Direct, child: Address, cause: &ExitCause) {

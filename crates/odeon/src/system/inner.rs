@@ -1,6 +1,6 @@
 //! What the parts of a system share.
 
-use super::{Stats, returns::Returns};
+use super::{Stats, letters::Letters, returns::Returns};
 use crate::{
     core::{
         ActorType, AnyCell, cell, clock,
@@ -93,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) listeners: Mutex<HashMap<String, TcpListener>>,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) returns: Returns,
+    pub(crate) letters: Letters,
     types: RwLock<HashMap<&'static str, &'static ActorType>>,
     outside: OnceLock<Arc<dyn Outside>>,
     /// The blocks whose serials are of this process.
@@ -177,6 +178,7 @@ impl Inner {
             listeners: Mutex::default(),
             stopping: watch::Sender::new(false),
             returns: Returns::default(),
+            letters: Letters::default(),
             types: RwLock::default(),
             outside: OnceLock::new(),
             blocks: RwLock::new(vec![config.block]),
@@ -353,6 +355,7 @@ impl Inner {
             outside.closed();
         }
         self.returns.close();
+        self.letters.close();
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }

@@ -2,10 +2,12 @@
 
 mod creation;
 mod inner;
+mod letters;
 mod returns;
 
 pub use creation::{Create, Creation};
 pub(crate) use inner::{Config, Inner, own_serial};
+pub use letters::DeadLetters;
 pub use returns::ReturnedMessages;
 
 use crate::{

@@ -131,6 +131,7 @@ impl Inner {
         match asked {
             // Its origin is dropped after that: the answer is the report of its end.
             Some(handle) => {
+                self.tell_of(&origin, &returned);
                 self.count_dead(&returned);
                 handle.fail(error.clone());
             }
@@ -140,15 +141,18 @@ impl Inner {
 
     /// Gives back what is left of a message.
     pub(crate) fn give_back_to(&self, origin: Origin, returned: Returned) {
-        match origin {
-            Origin::Outside => self.came_back(None, returned),
-            Origin::Local(serial) => self.came_back(Some(serial), returned),
+        let sender = match origin {
+            Origin::Outside => None,
+            Origin::Local(serial) => Some(serial),
             // It comes back where its sender is.
-            Origin::Remote(remote) => remote.give_back(returned),
-        }
+            Origin::Remote(remote) => return remote.give_back(returned),
+        };
+        self.tell_of(&origin, &returned);
+        self.came_back(sender, returned);
     }
 
-    /// A message has come back to that actor of this process, or to the program.
+    /// A message has come back to that actor of this process, or to the program. The agent tells other listeners of those
+    /// that it brought.
     pub(crate) fn came_back(&self, sender: Option<Serial>, returned: Returned) {
         self.count_dead(&returned);
         let unheard = match sender {

@@ -60,6 +60,23 @@ fn spec() -> Spec {
     }
 }
 
+fn letter() -> DeadLetter {
+    DeadLetter {
+        host: "eu-1".into(),
+        from: Address::Direct(place()),
+        to: Address::named("c1", true),
+        message: "poll.Response".into(),
+        type_id: 0xfeed,
+        reason: Reason::Failed,
+        text: "text".into(),
+        may_have_run: true,
+        codec: Codec::Postcard,
+        body: vec![1, 2],
+        body_bytes: 5000,
+        missed: 3,
+    }
+}
+
 fn to_agent() -> Vec<ToAgent> {
     let actor = ActorInfo {
         serial: Serial(7),
@@ -90,6 +107,8 @@ fn to_agent() -> Vec<ToAgent> {
             child: Address::Direct(place()),
             cause: ExitCause::WorkerKilled { signal: 9 },
         },
+        ToAgent::ListenDeadLetters { listen: true },
+        ToAgent::DeadLetter(Box::new(letter())),
     ]
 }
 
@@ -134,6 +153,8 @@ fn from_agent() -> Vec<FromAgent> {
         FromAgent::Lost { node: NodeId(9), boot: Boot(5), blocks: vec![6], reason: Reason::WorkerLost },
         FromAgent::Lease { pause_at: Time::from_nanos(2_000_000_000), kill_at: Time::from_nanos(2_400_000_000) },
         FromAgent::PlaceLost { place: place(), reason: Reason::Unreachable },
+        FromAgent::DeadLettersWanted { wanted: true },
+        FromAgent::DeadLetter(Box::new(letter())),
     ]
 }
 

@@ -8,6 +8,7 @@ use crate::{
     limits::{EXTENSION_BYTES_MAX, FRAME_BYTES_MAX},
 };
 use bytes::{Buf, BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
 
 /// The header's size, its length field included.
 pub const HEADER_BYTES: usize = 112;
@@ -70,7 +71,7 @@ pub enum Class {
 }
 
 /// How a body is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Codec {
     /// As it is.

@@ -72,6 +72,7 @@ impl Controller {
 
     pub(in crate::controller) fn on_admitted(&mut self, id: WorkerId) {
         self.count_processes();
+        self.tell_letters_wanted(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.admitted = true;
         info!(worker = worker.name, %id, pid = worker.pid, types = worker.types.len(), "worker registered");

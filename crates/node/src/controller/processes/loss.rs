@@ -12,6 +12,7 @@ use tracing::warn;
 impl Controller {
     /// A process's link has ended: of a client that is all; a worker's process has to end, too.
     pub(in crate::controller) fn on_closed(&mut self, process: WorkerId, why: Option<&str>) {
+        self.on_listen(process, false);
         if let Some(name) = self.clients.remove(&process) {
             if let Some(why) = why {
                 warn!(%process, name, "client closed: {why}");

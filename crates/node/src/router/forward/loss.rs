@@ -66,6 +66,8 @@ impl Router {
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }
+                // On its way back, it came to nobody.
+                self.note_letter(&header, &frame);
                 if may_have_run {
                     self.written_off.add(header.to.node, &header);
                 }

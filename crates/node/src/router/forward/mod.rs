@@ -6,6 +6,7 @@
 //! - **R-4 (no waiting).** It never waits: not for the controller, not for a receiver.
 //! - **R-5 (no disguise).** A frame is taken only from the process or the agent that owns its sender.
 
+mod letters;
 mod loss;
 mod members;
 mod names;
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::BytesMut;
+use odeon_cluster::Rate;
 use odeon_protocol::{
     Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
@@ -74,6 +76,8 @@ pub(crate) struct Router {
     told: HashMap<Arc<str>, (u64, Vec<WorkerId>)>,
     me: Direct,
     peers: Arc<dyn Peers>,
+    /// Set while somebody, on any host, listens for messages that come back.
+    letters: Option<Rate>,
     events: Arc<Queue<Event>>,
     metrics: Arc<Metrics>,
 }
@@ -91,6 +95,7 @@ impl Router {
             told: HashMap::new(),
             me,
             peers,
+            letters: None,
             events,
             metrics,
         }
@@ -276,8 +281,12 @@ impl Router {
     }
 
     /// A reply, failure, report or returned message: nobody waits for news of it.
-    fn answer(&self, header: &Header, mut frame: BytesMut) {
-        match self.table.route(header.to) {
+    fn answer(&mut self, header: &Header, mut frame: BytesMut) {
+        let route = self.table.route(header.to);
+        if !matches!(route, Route::Peer(_)) {
+            self.note_letter(header, &frame);
+        }
+        match route {
             Route::Process(process) | Route::Stopping(process) => {
                 if let Some(state) = self.processes.get(&process) {
                     let _ = state.outbox.try_push_bytes(Class::Urgent, &frame);
@@ -289,7 +298,10 @@ impl Router {
                     back::set_from(&mut frame, self.me);
                 }
                 self.metrics.frames_to_peers.add(1);
-                let _ = self.peers.send(node, frame.freeze());
+                let frame = frame.freeze();
+                if !self.peers.send(node, frame.clone()) {
+                    self.note_letter(header, &frame);
+                }
             }
             Route::Troupe | Route::Nobody(_) => {
                 self.metrics.dead_letters.add(1);
