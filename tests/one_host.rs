@@ -1,6 +1,6 @@
 //! One agent, the probe under it: the command line, worker crashes, processes of their own.
 
-use crate::harness::{Convention, alive, executable, kill, wait_for};
+use crate::harness::{Convention, alive, executable, http, kill, wait_for};
 use serde_json::json;
 
 fn probe_on_one() -> Convention {
@@ -164,4 +164,48 @@ fn dead_letters_are_printed_as_they_come() {
     let wanted = json!(["h1", "odeon:name/nobody", "Add", "no such actor", false, {"by": 2}]);
     let got = ["host", "to", "message", "reason", "may_have_run", "body"].map(|field| &letter[field]);
     assert_eq!(json!(got), wanted, "{letter}");
+}
+
+#[test]
+fn a_settled_tell_says_what_became_of_it() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("its address").to_string();
+    drop(free);
+    let convention = Convention::one(&["--worker", executable("probe").to_str().expect("UTF-8"), "--http", &address]);
+    let host = &convention.agents[0];
+    for (type_name, name) in [("counter", "c1"), ("echo", "e1"), ("crasher", "x1"), ("crasher", "x2")] {
+        assert_eq!(host.odeon(&["create", &format!("probe.{type_name}"), "--name", name]).code, 0);
+    }
+    let tell = |path: &str, body: &str| {
+        let (status, body) = http(&address, &format!("POST /v1/tell/{path}"), body);
+        let body: serde_json::Value =
+            if body.is_empty() { json!(null) } else { serde_json::from_str(&body).expect("JSON") };
+        (status, body["error"]["kind"].as_str().unwrap_or_default().to_owned(), body)
+    };
+    assert_eq!(tell("c1/Add?settled=0", r#"{"by": 2}"#).0, 202);
+    for n in 1..=20 {
+        assert_eq!(tell("c1/Add?settled=1", r#"{"by": 2}"#), (200, String::new(), json!({})));
+        assert_eq!(counted(&address), 2 + 2 * n, "it was handled before the answer came");
+    }
+    let cases = [
+        ("nobody/Add?settled=1", r#"{"by": 2}"#, (404, "no_such_actor", false)),
+        ("c1/Add?settled=1", r#"{"by": "two"}"#, (422, "decode", false)),
+        ("c1/Nonsense?settled=1", "", (422, "unsupported", false)),
+        ("x1/Panic?settled=1", r#"{"text": "on purpose"}"#, (500, "handler_failed", true)),
+        ("e1/Sleep?settled=1&timeout=200ms", r#"{"ms": 2000}"#, (504, "deadline", true)),
+        ("x2/Exit?settled=1&timeout=20s", r#"{"code": 3}"#, (503, "worker_lost", true)),
+        ("c1/Add?timeout=1s", r#"{"by": 2}"#, (400, "settled", false)),
+        ("c1/Add?settled=1&timeout=soon", r#"{"by": 2}"#, (400, "timeout", false)),
+    ];
+    for (path, body, wanted) in cases {
+        let (status, kind, answer) = tell(path, body);
+        assert_eq!((status, &*kind, answer["error"]["may_have_run"] == true), wanted, "{path}: {answer}");
+    }
+}
+
+/// What the counter `c1` counts, asked over HTTP.
+fn counted(address: &str) -> i64 {
+    let (status, body) = http(address, "POST /v1/ask/c1/Get", "");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str::<serde_json::Value>(&body).expect("JSON")["value"].as_i64().expect("a number")
 }

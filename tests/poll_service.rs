@@ -1,25 +1,8 @@
 //! The poll service under three agents, over HTTP.
 
-use crate::harness::{Agent, Convention, executable, wait_for};
+use crate::harness::{Agent, Convention, executable, http, wait_for};
 use serde_json::Value;
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    process::Command,
-};
-
-/// One request over a connection of its own; the status and the body.
-fn http(address: &str, request: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("the front listens");
-    let length = body.len();
-    let head = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-    stream.write_all((head + body).as_bytes()).expect("it is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
-}
+use std::process::Command;
 
 /// Three hosts with the poll, the archive on the first, and the addresses of their fronts.
 fn poll_on_three(environment: &str) -> (Convention, Vec<String>) {

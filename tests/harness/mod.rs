@@ -5,8 +5,8 @@
 use serde_json::Value;
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
-    net::UdpSocket,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -80,6 +80,21 @@ pub(crate) fn odeon(args: &[&str]) -> Ran {
     let mut command = Command::new(executable("odeon"));
     command.args(args).env_remove("ODEON_AGENT").stdin(Stdio::null());
     Ran::new(command.output().expect("odeon starts"))
+}
+
+/// One HTTP request over a connection of its own; the status and the body.
+pub(crate) fn http(address: &str, request: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    let length = body.len();
+    let head = format!(
+        "{request} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
 }
 
 /// One agent.

@@ -118,6 +118,18 @@ impl Gateway {
         }
     }
 
+    /// Tells, and answers once the message was handled: it goes out as an ask whose reply is dropped, so that it ends as
+    /// every ask does, with its handler, an error, or the time.
+    pub(super) async fn settle(
+        &self,
+        target: &Address,
+        message: &str,
+        body: &[u8],
+        wait: Duration,
+    ) -> Result<(), Failed> {
+        self.ask(target, message, body, wait).await.map(drop)
+    }
+
     fn header(&self, kind: Kind, target: &Address) -> Header {
         let header = Header { codec: Codec::Json, from: self.me, ..Header::new(kind) };
         match target {

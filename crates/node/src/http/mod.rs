@@ -3,7 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/actors` `{type, args?, name?, requires?, on?}` | 201 `{address, name?, host, created}` |
-//! | `POST /v1/tell/{target}/{message}` | 202 |
+//! | `POST /v1/tell/{target}/{message}` | 202 once it is accepted |
+//! | `POST /v1/tell/{target}/{message}?settled=1&timeout=5s` | 200 `{}` once it was handled |
 //! | `POST /v1/ask/{target}/{message}?timeout=5s` | 200 and the reply |
 //! | `DELETE /v1/actors/{target}` | 202 |
 //! | `GET /v1/status`, `/v1/hosts`, `/v1/names`, `/v1/actors`, … | as the commands' JSON |
@@ -149,15 +150,51 @@ async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Respon
 async fn tell(
     State(shared): State<Arc<Shared>>,
     Path((target, message)): Path<(String, String)>,
+    Query(query): Query<TellQuery>,
     body: Bytes,
-) -> Result<StatusCode, HttpError> {
-    shared.gateway.tell(&address(&target)?, &message, &body).await?;
-    Ok(StatusCode::ACCEPTED)
+) -> Result<Response, HttpError> {
+    let target = address(&target)?;
+    if query.settled()? {
+        shared.gateway.settle(&target, &message, &body, wait(query.timeout.as_deref())?).await?;
+        return Ok(Json(json!({})).into_response());
+    }
+    shared.gateway.tell(&target, &message, &body).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+#[derive(Deserialize)]
+struct TellQuery {
+    settled: Option<String>,
+    timeout: Option<String>,
+}
+
+impl TellQuery {
+    /// Whether to wait until the message was handled.
+    fn settled(&self) -> Result<bool, HttpError> {
+        let wrong = |text| Err(HttpError::new(StatusCode::BAD_REQUEST, "settled", text));
+        match self.settled.as_deref() {
+            Some("1" | "true") => Ok(true),
+            Some("0" | "false") | None if self.timeout.is_some() => {
+                wrong("a tell has a timeout only with settled=1: it is accepted at once otherwise".to_owned())
+            }
+            Some("0" | "false") | None => Ok(false),
+            Some(other) => wrong(format!("settled={other:?} is neither 1 nor 0")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct AskQuery {
     timeout: Option<String>,
+}
+
+/// How long to wait for an answer.
+fn wait(timeout: Option<&str>) -> Result<Duration, HttpError> {
+    let Some(text) = timeout else { return Ok(ASK_WAIT) };
+    let wait = duration(text).ok_or_else(|| {
+        HttpError::new(StatusCode::BAD_REQUEST, "timeout", format!("{text:?} is no duration: use 250ms, 5s, 1m"))
+    })?;
+    Ok(wait.min(WAIT_MAX))
 }
 
 async fn ask(
@@ -166,13 +203,8 @@ async fn ask(
     Query(query): Query<AskQuery>,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    let wait = match query.timeout.as_deref() {
-        Some(text) => duration(text).ok_or_else(|| {
-            HttpError::new(StatusCode::BAD_REQUEST, "timeout", format!("{text:?} is no duration: use 250ms, 5s, 1m"))
-        })?,
-        None => ASK_WAIT,
-    };
-    let reply = shared.gateway.ask(&address(&target)?, &message, &body, wait.min(WAIT_MAX)).await?;
+    let wait = wait(query.timeout.as_deref())?;
+    let reply = shared.gateway.ask(&address(&target)?, &message, &body, wait).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], reply).into_response())
 }
 
@@ -238,6 +270,16 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tell_waits_only_if_it_is_asked_to() {
+        let query = |settled: Option<&str>, timeout: Option<&str>| {
+            TellQuery { settled: settled.map(str::to_owned), timeout: timeout.map(str::to_owned) }.settled().ok()
+        };
+        assert_eq!((query(None, None), query(Some("0"), None)), (Some(false), Some(false)));
+        assert_eq!((query(Some("1"), None), query(Some("true"), Some("5s"))), (Some(true), Some(true)));
+        assert_eq!((query(None, Some("5s")), query(Some("yes"), None)), (None, None));
+    }
 
     #[test]
     fn durations_have_units() {
