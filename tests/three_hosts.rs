@@ -95,3 +95,18 @@ fn the_convention_goes_on_without_its_leader() {
     });
     assert_eq!(made.out.trim(), "odeon:name/after");
 }
+
+#[test]
+fn a_closed_link_is_dialled_again_and_carries_on() {
+    let convention = probe_on_three();
+    let [one, two, _] = &convention.agents[..] else { panic!("three agents") };
+    let made = one.json(&["create", "probe.counter", "--on", "h2"]);
+    let counter = made["address"].as_str().expect("an address");
+    assert_eq!(one.ask(counter, "Get", "")["host"], "h2");
+    let links = one.json(&["links"]);
+    let to_two = links.as_array().and_then(|links| links.iter().find(|link| link["host"] == "h2"));
+    assert_eq!(to_two.map(|link| &link["state"]), Some(&json!("up")), "{links}");
+    assert_eq!(one.json(&["links", "close", &two.name]), json!({ "closed": "h2" }));
+    assert_eq!(one.ask(counter, "Get", "")["host"], "h2", "another connection took its place");
+    assert_eq!(one.odeon(&["links", "close", "h9"]).code, 4);
+}

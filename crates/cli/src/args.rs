@@ -52,6 +52,11 @@ pub(crate) enum Command {
     },
     /// The actor types that this host's workers run, with what they take.
     Types,
+    /// The data links of this host; close the connection of one.
+    Links {
+        #[command(subcommand)]
+        command: Option<LinksCommand>,
+    },
     /// Start a worker under the running agent.
     Run {
         /// The worker's executable.
@@ -154,6 +159,17 @@ pub(crate) enum WorkersCommand {
     Restart {
         /// `w1`, as `odeon workers` shows it.
         id: String,
+    },
+}
+
+/// `odeon links …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LinksCommand {
+    /// Close the data connection to a host, as a fault would; the next one carries on where it ended.
+    Close {
+        /// Its name.
+        #[arg(value_name = "HOST")]
+        name: String,
     },
 }
 

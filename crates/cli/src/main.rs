@@ -65,6 +65,7 @@ async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
         Command::Troupes => lists::troupes(client, json).await,
         Command::Workers { command } => lists::workers(client, command, json).await,
         Command::Types => lists::types(client, json).await,
+        Command::Links { command } => lists::links(client, command, json).await,
         Command::Run { path, args } => membership::run(client, &path, &args, json).await,
         Command::Create(args) => messages::create(client, args, json).await,
         Command::Ask { target, message, fields, timeout } => {

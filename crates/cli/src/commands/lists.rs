@@ -1,6 +1,11 @@
-//! `odeon status | hosts | names | actors | troupes | workers | types`: what the agent knows, as tables or JSON.
+//! `odeon status | hosts | names | actors | troupes | workers | types | links`: what the agent knows, as tables or JSON.
 
-use crate::{args::WorkersCommand, client::Client, failure::Outcome, output};
+use crate::{
+    args::{LinksCommand, WorkersCommand},
+    client::Client,
+    failure::Outcome,
+    output,
+};
 use serde_json::{Value, json};
 
 /// `odeon status`
@@ -87,6 +92,12 @@ const WORKERS: List = List {
 const TYPES: List =
     List { command: "types", columns: &[("TYPE", "type"), ("TAKES", "takes")], empty: "no actor types" };
 
+const LINKS: List = List {
+    command: "links",
+    columns: &[("HOST", "host"), ("STATE", "state"), ("QUEUED", "queued")],
+    empty: "no links: nothing was sent to another host",
+};
+
 async fn show(client: &Client, list: &List, as_json: bool) -> Outcome {
     let items = client.admin(json!({ "command": list.command })).await?;
     if as_json {
@@ -131,6 +142,14 @@ pub(crate) async fn workers(client: &Client, command: Option<WorkersCommand>, as
     };
     let done = client.admin(json!({ "command": format!("workers {verb}"), "id": id })).await?;
     print_done(&done, as_json, &format!("worker {id}: {verb} begun"));
+    Ok(())
+}
+
+/// `odeon links [close HOST]`
+pub(crate) async fn links(client: &Client, command: Option<LinksCommand>, as_json: bool) -> Outcome {
+    let Some(LinksCommand::Close { name }) = command else { return show(client, &LINKS, as_json).await };
+    let done = client.admin(json!({ "command": "links close", "host": name })).await?;
+    print_done(&done, as_json, &format!("the data connection to {name} is closed; the next one carries on"));
     Ok(())
 }
 

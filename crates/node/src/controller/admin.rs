@@ -38,6 +38,8 @@ impl Controller {
             "troupes" => reply(Ok(self.troupe_list().into())),
             "workers" => reply(Ok(self.worker_list())),
             "types" => reply(Ok(self.type_list())),
+            "links" => reply(Ok(self.link_list())),
+            "links close" => reply(self.close_link(request)),
             "health" => reply(Ok(self.health())),
             "run" => reply(self.run_worker(request)),
             "workers stop" => reply(self.tell_worker(request, false)),
@@ -161,6 +163,19 @@ impl Controller {
         let entries = self.types.infos().into_iter().map(|info| {
             let takes: Vec<_> = info.messages.iter().map(|message| message.name.clone()).collect();
             json!({ "type": info.name, "takes": takes, "requires": info.policy.requires })
+        });
+        entries.collect()
+    }
+
+    fn link_list(&self) -> Value {
+        let entries = self.parts.convention.links().into_iter().map(|link| {
+            json!({
+                "host": self.host_name(link.node),
+                "id": link.node.to_string(),
+                "boot": link.boot.to_string(),
+                "state": if link.connected { "up" } else { "down" },
+                "queued": link.queued,
+            })
         });
         entries.collect()
     }
@@ -295,21 +310,29 @@ impl Controller {
     }
 
     fn evict(&self, request: &Value, reply: AdminReply) {
-        let host = match text(request, "host") {
-            Ok(host) => host.to_owned(),
+        let (host, node) = match self.chosen_host(request) {
+            Ok((host, node)) => (host.to_owned(), node),
             Err(why) => return reply(Err(why)),
         };
-        let found = self.parts.convention.members().into_iter().find(|member| member.name == host);
-        let Some(member) = found else {
-            return reply(Err(refusal(
-                Reason::NoSuchActor,
-                format!("{host}: there is no such host: see `odeon hosts`"),
-            )));
-        };
         let convention = self.parts.convention.clone();
-        self.begin(async move { convention.evict(member.node).await }, move |_, done| {
+        self.begin(async move { convention.evict(node).await }, move |_, done| {
             reply(done.map(|()| json!({ "evicted": host })).map_err(Refusal::from));
         });
+    }
+
+    fn close_link(&self, request: &Value) -> Result<Value, Refusal> {
+        let (host, node) = self.chosen_host(request)?;
+        if self.parts.convention.close_link(node) {
+            return Ok(json!({ "closed": host }));
+        }
+        Err(refusal(Reason::Unreachable, format!("{host}: no data connection is open: see `odeon links`")))
+    }
+
+    fn chosen_host<'a>(&self, request: &'a Value) -> Result<(&'a str, NodeId), Refusal> {
+        let host = text(request, "host")?;
+        let found = self.parts.convention.members().into_iter().find(|member| member.name == host);
+        let unknown = || refusal(Reason::NoSuchActor, format!("{host}: there is no such host: see `odeon hosts`"));
+        Ok((host, found.ok_or_else(unknown)?.node))
     }
 
     /// Stops every actor, then leaves; the agent ends with it.

@@ -3,7 +3,7 @@
 use super::{
     error::{CallError, ProposeError},
     lease::Lease,
-    links::Unsent,
+    links::{LinkStatus, Unsent},
     proposals,
     service::Service,
     shared::Shared,
@@ -217,6 +217,18 @@ impl Handle {
     /// Waits until a frame like this one may be taken. Others may be quicker: send again in a loop.
     pub async fn room(&self, node: NodeId, like: &[u8]) {
         self.shared.peers.links.room(node, like).await;
+    }
+
+    /// The data links to other agents that were needed so far.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        self.shared.peers.links.list()
+    }
+
+    /// Closes the data connection to another agent, as a fault would: the next one carries on. Whether there was one.
+    #[must_use]
+    pub fn close_link(&self, node: NodeId) -> bool {
+        self.shared.peers.links.close(node)
     }
 
     /// Makes a join token; answers its text.

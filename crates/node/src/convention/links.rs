@@ -44,6 +44,19 @@ pub(crate) struct Links {
     peers: Weak<Peers>,
 }
 
+/// The data link to one host, as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// The host.
+    pub node: NodeId,
+    /// Its boot.
+    pub boot: Boot,
+    /// Whether frames flow.
+    pub connected: bool,
+    /// Bytes that the host has not acknowledged.
+    pub queued: usize,
+}
+
 #[derive(Debug)]
 struct Link {
     lanes: Lanes,
@@ -227,6 +240,24 @@ impl Links {
             unreachable.into_iter().for_each(|node| service.unreachable(node));
         }
         back.into_iter().for_each(|(node, frames)| self.give_back(node, frames));
+    }
+
+    /// Every link that was needed so far.
+    pub(super) fn list(&self) -> Vec<LinkStatus> {
+        let links = self.links.lock();
+        let status = |(node, link): (&NodeId, &Link)| LinkStatus {
+            node: *node,
+            boot: link.lanes.boot(),
+            connected: link.lanes.is_connected(),
+            queued: link.lanes.queued(),
+        };
+        links.iter().map(status).collect()
+    }
+
+    /// Closes the connection to a peer; what it did not acknowledge goes over the next one. Whether there was one.
+    pub(super) fn close(&self, node: NodeId) -> bool {
+        let open = self.links.lock().get(&node).and_then(|link| link.lanes.connection());
+        open.inspect(|connection| connection.close(Code::Done, "closed by an operator")).is_some()
     }
 
     /// Waits until every connected peer has received what was sent, but not for long.

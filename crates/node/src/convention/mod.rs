@@ -44,7 +44,7 @@ pub use clock::now;
 pub use error::{CallError, ProposeError, StartError};
 pub use handle::{Handle, Over};
 pub use lease::Lease;
-pub use links::Unsent;
+pub use links::{LinkStatus, Unsent};
 pub(crate) use links::{DOWN_MAX, flow_of, replaced};
 pub use service::{Answering, Service};
 pub use start::start;
