@@ -9,10 +9,12 @@
 //! | `probe.parent` | creates children and is told of their ends |
 //! | `probe.sequence` | notices what is lost, doubled or out of order |
 //! | `probe.relay` | sends at a rate and accounts for every message |
+//! | `probe.crowd` | many relays at once, and the time that an ask takes meanwhile |
 
 mod alone;
 mod counter;
 mod crasher;
+mod crowd;
 mod echo;
 mod parent;
 mod relay;
@@ -21,12 +23,13 @@ mod sequence;
 pub use alone::{Alone, AloneCalls};
 pub use counter::{Add, Count, Counter, CounterCalls, Get};
 pub use crasher::{Abort, Alive, Crasher, CrasherCalls, Exit, Hang, Living, Panic};
+pub use crowd::{Crowd, CrowdCalls, Flood, Time, Timing};
 pub use echo::{Blob, Echo, Echoed, Echoer, EchoerCalls, Measured, Size, Sleep, Slept};
 pub use parent::{Exited, Exits, Parent, ParentCalls, Spawn, StopChild};
 pub use relay::{Relay, RelayCalls, Send, Sent};
-pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls};
+pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls, Slow};
 
 /// The worker with all of them.
 pub fn worker() -> odeon::Worker {
-    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay]
+    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd]
 }

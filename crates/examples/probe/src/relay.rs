@@ -20,7 +20,11 @@ pub struct Send {
     #[serde(default)]
     pub bytes: usize,
     /// How many a second, whether or not the receiver keeps up; without it, as fast as they are accepted.
+    ///
+    /// What could not go when it was due, as the runtime made this actor wait, goes as soon as it can.
     pub rate: Option<f64>,
+    /// How many seconds at most; what is not sent by then is not sent at all.
+    pub seconds: Option<f64>,
 }
 
 /// The answer to [`Send`], when all is settled.
@@ -37,6 +41,20 @@ pub struct Sent {
     pub refused: u64,
     /// How long it took until all was settled.
     pub seconds: f64,
+    /// How many a second were accepted while it was sending.
+    #[serde(default)]
+    pub rate: f64,
+    /// How many seconds it fell behind the rate that was asked for, at worst.
+    #[serde(default)]
+    pub behind: f64,
+}
+
+/// Tells the relay itself to go on sending.
+#[message]
+#[derive(Clone, Debug)]
+pub struct GoOn {
+    /// With which run.
+    pub run: u64,
 }
 
 /// Tells the relay itself that whatever comes back has come back.
@@ -47,6 +65,10 @@ pub struct Settled {
     pub run: u64,
 }
 
+/// Messages that are due go together this often: no timer is finer, and at high rates none should be.
+const BURST: Duration = Duration::from_millis(1);
+/// So long it sends before it looks at what came back.
+const TURN: Duration = Duration::from_millis(50);
 /// How long the actor may take over what it was sent.
 const SETTLING: Duration = Duration::from_secs(600);
 
@@ -54,8 +76,11 @@ const SETTLING: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct Run {
     number: u64,
-    began: Instant,
+    send: Send,
     to: String,
+    began: Instant,
+    /// Messages tried so far.
+    tried: u64,
     sent: Sent,
     reply: ReplyTo<Sent>,
 }
@@ -74,17 +99,27 @@ pub struct Relay {
 impl Relay {
     async fn send(&mut self, send: Send, ctx: &mut Context<Self>) -> Deferred {
         let (reply, deferred) = ctx.defer::<Sent>();
-        let (began, to) = (Instant::now(), send.to.address().to_string());
-        let sent = self.send_all(&send, &to).await;
         self.begun += 1;
-        let (me, run) = (ctx.me(), self.begun);
-        self.runs.push(Run { number: run, began, to, sent, reply });
+        let (number, to) = (self.begun, send.to.address().to_string());
+        self.runs.push(Run { number, send, to, began: Instant::now(), tried: 0, sent: Sent::default(), reply });
+        // To itself an actor can always tell.
+        let _ = ctx.me().tell(GoOn { run: number }).await;
+        deferred
+    }
+
+    async fn go_on(&mut self, turn: GoOn, ctx: &mut Context<Self>) {
+        let Some(run) = self.runs.iter_mut().find(|run| run.number == turn.run) else { return };
+        let number = self.numbers.entry(run.to.clone()).or_insert(1);
+        let (me, to, all) = (ctx.me(), run.send.to.clone(), run.take_turn(number).await);
+        if !all {
+            let _ = me.tell(turn).await;
+            return;
+        }
         ctx.spawn(async move {
             // Its answer, or its failure, comes after whatever comes back.
-            let _ = send.to.ask(Gaps).timeout(SETTLING).await;
-            let _ = me.tell(Settled { run }).await;
+            let _ = to.ask(Gaps).timeout(SETTLING).await;
+            let _ = me.tell(Settled { run: turn.run }).await;
         });
-        deferred
     }
 
     fn settled(&mut self, settled: Settled) {
@@ -97,28 +132,44 @@ impl Relay {
     fn returned(&mut self, back: Returned) {
         let to = back.to().to_string();
         let Some(run) = self.runs.iter_mut().find(|run| run.to == to) else { return };
-        if back.may_have_run() { run.sent.unsettled += 1 } else { run.sent.returned += 1 }
+        let ended = if back.may_have_run() { &mut run.sent.unsettled } else { &mut run.sent.returned };
+        *ended += 1;
     }
 }
 
-impl Relay {
-    async fn send_all(&mut self, send: &Send, to: &str) -> Sent {
-        let mut sent = Sent::default();
-        let pad = "x".repeat(send.bytes);
-        let number = self.numbers.entry(to.to_owned()).or_insert(1);
-        let began = tokio::time::Instant::now();
-        for at in 0..send.count {
-            if let Some(rate) = send.rate.filter(|rate| *rate > 0.0) {
-                tokio::time::sleep_until(began + Duration::from_secs_f64(at as f64 / rate)).await;
+impl Run {
+    /// Sends for a while. Whether that was all.
+    async fn take_turn(&mut self, number: &mut u64) -> bool {
+        let end = self.began.elapsed() + TURN;
+        let last = self.send.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        loop {
+            let passed = self.began.elapsed();
+            let all = self.tried == self.send.count || last.is_some_and(|last| passed >= last);
+            if all || passed >= end {
+                self.sent.rate = self.sent.accepted as f64 / passed.as_secs_f64();
+                return all;
             }
-            match send.to.tell(Next { n: *number, pad: pad.clone() }).await {
+            if let Some(early) = self.early(passed) {
+                tokio::time::sleep(early.max(BURST)).await;
+                continue;
+            }
+            self.tried += 1;
+            match self.send.to.tell(Next { n: *number, pad: "x".repeat(self.send.bytes) }).await {
                 Ok(()) => {
-                    sent.accepted += 1;
+                    self.sent.accepted += 1;
                     *number += 1;
                 }
-                Err(_) => sent.refused += 1,
+                Err(_) => self.sent.refused += 1,
             }
         }
-        sent
+    }
+
+    /// How long until the next message is due: in an open loop that does not depend on those before.
+    fn early(&mut self, passed: Duration) -> Option<Duration> {
+        let rate = self.send.rate.filter(|rate| *rate > 0.0)?;
+        let due = Duration::try_from_secs_f64(self.tried as f64 / rate).unwrap_or(Duration::MAX);
+        let behind = passed.saturating_sub(due).as_secs_f64();
+        self.sent.behind = self.sent.behind.max(behind);
+        (due > passed).then(|| due - passed)
     }
 }

@@ -4,6 +4,7 @@
 //! is missing until it arrives after all.
 
 use odeon::prelude::*;
+use std::time::Instant;
 
 /// The next message of its sender.
 #[message]
@@ -14,6 +15,14 @@ pub struct Next {
     /// Anything, to make it large.
     #[serde(default)]
     pub pad: String,
+}
+
+/// From now on it takes so many a second at most.
+#[message]
+#[derive(Clone, Debug)]
+pub struct Slow {
+    /// How many; none for as fast as it can.
+    pub per_second: Option<f64>,
 }
 
 /// Asks what was noticed.
@@ -35,17 +44,36 @@ pub struct Report {
     pub reordered: u64,
 }
 
+/// How much of its lateness a slow one makes up for.
+const LATE: Duration = Duration::from_millis(20);
+
 /// The actor.
 #[derive(Debug, Default)]
 pub struct Sequence {
     senders: HashMap<Option<String>, Numbers>,
+    /// How long each message takes.
+    each: Option<Duration>,
+    /// Until when those before take.
+    busy: Option<Instant>,
 }
 
 #[actor("probe.sequence")]
 impl Sequence {
-    fn next(&mut self, next: Next, ctx: &mut Context<Self>) {
+    async fn next(&mut self, next: Next, ctx: &mut Context<Self>) {
         let sender = ctx.sender().map(|sender| sender.to_string());
         self.senders.entry(sender).or_default().take(next.n);
+        if let Some(each) = self.each {
+            // A timer may be late; the next message takes the less.
+            let now = Instant::now();
+            let from = self.busy.unwrap_or(now).max(now.checked_sub(LATE).unwrap_or(now));
+            self.busy = Some(from + each);
+            tokio::time::sleep_until((from + each).into()).await;
+        }
+    }
+
+    fn slow(&mut self, slow: Slow) {
+        let each = slow.per_second.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+        (self.each, self.busy) = (each.filter(|each| !each.is_zero()), None);
     }
 
     fn gaps(&mut self, _: Gaps) -> Report {

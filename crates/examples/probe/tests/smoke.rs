@@ -5,8 +5,8 @@
 
 use odeon::prelude::*;
 use probe::{
-    Add, Alive, Blob, Counter, Crasher, Echo, Echoer, Exits, Gaps, Get, Next, Panic, Parent, Relay, Send, Sequence,
-    Size, Sleep, Spawn, StopChild,
+    Add, Alive, Blob, Counter, Crasher, Crowd, Echo, Echoer, Exits, Flood, Gaps, Get, Next, Panic, Parent, Relay, Send,
+    Sequence, Size, Sleep, Slow, Spawn, StopChild, Time,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ fn system() -> System {
         .register::<Parent>()
         .register::<Sequence>()
         .register::<Relay>()
+        .register::<Crowd>()
 }
 
 fn as_json(value: &impl serde::Serialize) -> Value {
@@ -97,13 +98,46 @@ async fn a_relay_accounts_for_every_message() -> odeon::Result {
     let system = system();
     let (relay, sequence) = (system.create::<Relay>(()).await?, system.create::<Sequence>(()).await?);
     for rate in [None, Some(10_000.0)] {
-        let sent = relay.send(Send { to: sequence.clone(), count: 500, bytes: 10, rate }).await?;
+        let sent = relay.send(Send { to: sequence.clone(), count: 500, bytes: 10, rate, seconds: None }).await?;
         assert_eq!((sent.accepted, sent.returned, sent.unsettled, sent.refused), (500, 0, 0, 0));
     }
     let gaps = sequence.gaps(Gaps).await?;
     assert_eq!(as_json(&gaps), json!({"received": 1000, "gaps": 0, "duplicates": 0, "reordered": 0}));
     sequence.next(Next { n: 7, pad: String::new() }).await?;
     assert_eq!(sequence.gaps(Gaps).await?.received, 1001, "another sender counts for itself");
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_ends_in_time_and_says_how_far_a_slow_receiver_made_it_fall_behind() -> odeon::Result {
+    let system = system();
+    let (relay, sequence) = (system.create::<Relay>(()).await?, system.create::<Sequence>(()).await?);
+    sequence.slow(Slow { per_second: Some(10_000.0) }).await?;
+    let count = 1_000_000;
+    let send = Send { to: sequence.clone(), count, bytes: 0, rate: Some(1e6), seconds: Some(0.5) };
+    let sent = relay.send(send).timeout(Duration::from_secs(30)).await?;
+    assert!(sent.accepted > 0 && sent.accepted < count && sent.behind > 0.1, "{sent:?}");
+    assert_eq!(sequence.gaps(Gaps).await?.received, sent.accepted);
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crowd_sends_from_many_and_times_an_ask() -> odeon::Result {
+    let system = system();
+    let (crowd, sequence) = (system.create::<Crowd>(()).await?, system.create::<Sequence>(()).await?);
+    let flood = Flood { to: sequence.clone(), senders: 20, each: 50, bytes: 0, requires: None };
+    assert_eq!(crowd.flood(flood).await?, 20);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sequence.gaps(Gaps).await?.received < 1000 {
+        assert!(Instant::now() < deadline, "the crowd did not send all");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let echo = system.create::<Echoer>(()).await?;
+    let timing = crowd.time(Time { to: echo, count: 10, every_ms: 0 }).await?;
+    assert_eq!((timing.answered, timing.failed), (10, 0));
+    assert!(timing.p50_us <= timing.p99_us && timing.p99_us <= timing.max_us, "{timing:?}");
     system.stop().await;
     Ok(())
 }
