@@ -2,9 +2,18 @@
 //!
 //! A sender numbers its messages one by one. The first that arrives sets where the count begins; what was passed over
 //! is missing until it arrives after all.
+//!
+//! Where `PROBE_LOG` names a directory, each sequence keeps in a file there how many messages it was given: eight bytes,
+//! little-endian, written before anything else is done. They outlive the process, however it ends.
 
 use odeon::prelude::*;
-use std::time::Instant;
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 /// The next message of its sender.
 #[message]
@@ -55,11 +64,13 @@ pub struct Sequence {
     each: Option<Duration>,
     /// Until when those before take.
     busy: Option<Instant>,
+    log: Log,
 }
 
 #[actor("probe.sequence")]
 impl Sequence {
     async fn next(&mut self, next: Next, ctx: &mut Context<Self>) {
+        self.log.count();
         let sender = ctx.sender().map(|sender| sender.to_string());
         self.senders.entry(sender).or_default().take(next.n);
         if let Some(each) = self.each {
@@ -84,6 +95,32 @@ impl Sequence {
             sum.reordered += numbers.report.reordered;
             sum
         })
+    }
+}
+
+/// How many messages it was given, where the process' end does not reach.
+#[derive(Debug)]
+struct Log {
+    file: Option<File>,
+    given: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let name = || format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::var_os("PROBE_LOG").map(|directory| PathBuf::from(directory).join(name()));
+        Self { file: path.and_then(|path| File::create(path).ok()), given: 0 }
+    }
+}
+
+impl Log {
+    fn count(&mut self) {
+        self.given += 1;
+        if let Some(file) = &self.file {
+            // Whoever reads the log compares it with what the actor says.
+            let _ = file.write_all_at(&self.given.to_le_bytes(), 0);
+        }
     }
 }
 
