@@ -110,11 +110,23 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent and does not wait for it.
     fn spawn(name: &str, ip: &str, data: &Path, args: &[&str]) -> Self {
-        std::fs::create_dir_all(data).expect("a data directory");
         let quic = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").to_string();
+        Self::begin(Command::new(executable("odeon")), name, &quic, data, args)
+    }
+
+    /// Starts an agent in a network namespace that has that address, and does not wait for it.
+    pub(crate) fn spawn_within(namespace: &str, name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new("ip");
+        let log = data.join("probe");
+        std::fs::create_dir_all(&log).expect("a directory for the probe's logs");
+        command.args(["netns", "exec", namespace]).arg(executable("odeon")).env("PROBE_LOG", log);
+        Self::begin(command, name, quic, data, args)
+    }
+
+    fn begin(mut command: Command, name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
+        std::fs::create_dir_all(data).expect("a data directory");
         let log = File::options().create(true).append(true).open(data.join("agent.log")).expect("a log");
-        let mut command = Command::new(executable("odeon"));
-        command.args(["agent", "--stop-on-eof", "--name", name, "--listen", &quic]).arg("--data").arg(data).args(args);
+        command.args(["agent", "--stop-on-eof", "--name", name, "--listen", quic]).arg("--data").arg(data).args(args);
         if !args.contains(&"--http") {
             command.args(["--http", "off"]);
         }
@@ -125,7 +137,8 @@ impl Agent {
             .stderr(log)
             .spawn()
             .expect("the agent starts");
-        Self { name: name.to_owned(), ip: ip.to_owned(), quic, data: data.to_owned(), child }
+        let ip = quic.rsplit_once(':').map_or(quic, |(ip, _)| ip).to_owned();
+        Self { name: name.to_owned(), ip, quic: quic.to_owned(), data: data.to_owned(), child }
     }
 
     /// Starts an agent that is expected to fail; what it said last.
@@ -185,6 +198,11 @@ impl Agent {
     /// Everything that it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("agent.log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u64 {
+        self.child.id().into()
     }
 
     /// Ends it at once, as a crash would.

@@ -1,0 +1,93 @@
+//! Three network namespaces on one bridge, and cuts between two of them.
+
+use serde_json::Value;
+use std::process::Command;
+
+/// The hosts' namespaces.
+pub(crate) const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
+
+/// The address of a host.
+pub(crate) fn address(host: usize) -> String {
+    format!("10.77.0.{}", host + 1)
+}
+
+/// See the module's head. Gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Network(());
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        let network = Self(());
+        run("ip link add odeon type bridge");
+        run("ip link set odeon up");
+        for (number, host) in HOSTS.into_iter().enumerate() {
+            let address = address(number);
+            run(&format!("ip netns add {host}"));
+            run(&format!("ip link add {host} type veth peer name eth0 netns {host}"));
+            // One packet is one packet: what a cut drops is counted by what would have been on the wire.
+            run(&format!("ip link set {host} master odeon gso_max_segs 1 up"));
+            run(&format!("ip -n {host} address add {address}/24 dev eth0"));
+            run(&format!("ip -n {host} link set eth0 gso_max_segs 1 up"));
+            run(&format!("ip -n {host} link set lo up"));
+            run(&format!("ip netns exec {host} nft add table inet cut"));
+            run(&format!(
+                "ip netns exec {host} nft add chain inet cut input {{ type filter hook input priority 0 ; }}"
+            ));
+        }
+        network
+    }
+
+    /// From now on nothing arrives between two hosts, in either direction.
+    pub(crate) fn cut(&self, one: usize, other: usize) -> Cut<'_> {
+        for (to, from) in [(one, other), (other, one)] {
+            run(&format!(
+                "ip netns exec {} nft add rule inet cut input ip saddr {} counter drop",
+                HOSTS[to],
+                address(from)
+            ));
+        }
+        Cut { hosts: [one, other], _network: self }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // What was not made yet cannot be removed. The link goes first: a namespace takes its time.
+        for host in HOSTS {
+            drop(Command::new("ip").args(["link", "delete", host]).output());
+            drop(Command::new("ip").args(["netns", "delete", host]).output());
+        }
+        drop(Command::new("ip").args(["link", "delete", "odeon"]).output());
+    }
+}
+
+/// A cut between two hosts.
+#[derive(Debug)]
+pub(crate) struct Cut<'a> {
+    hosts: [usize; 2],
+    _network: &'a Network,
+}
+
+impl Cut<'_> {
+    /// Lets everything pass again; how many packets each of the two hosts would have got.
+    pub(crate) fn mend(self) -> [u64; 2] {
+        self.hosts.map(|host| {
+            let rules = run(&format!("ip netns exec {} nft -j list chain inet cut input", HOSTS[host]));
+            run(&format!("ip netns exec {} nft flush chain inet cut input", HOSTS[host]));
+            let rules: Value = serde_json::from_str(&rules).expect("nft prints JSON");
+            let rules = rules["nftables"].as_array().expect("a list");
+            let counters = rules.iter().filter_map(|item| item["rule"]["expr"].as_array()).flatten();
+            counters.filter_map(|part| part["counter"]["packets"].as_u64()).sum()
+        })
+    }
+}
+
+/// Runs a command of the system, words by blanks.
+#[track_caller]
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().expect("a command")).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{line}: {error}"));
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
