@@ -24,11 +24,17 @@ pub const ARGS_BYTES_MAX: usize = 16 << 10;
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// All extensions of a frame together.
 pub const EXTENSION_BYTES_MAX: usize = 4 << 10;
+/// A text or a chain of asks within an extension; longer than any name that is accepted, so that one is refused as such.
+pub const EXTENSION_TEXT_BYTES_MAX: usize = 1000;
 /// A frame with all its parts.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + EXTENSION_BYTES_MAX + BODY_BYTES_MAX;
 const _: () = assert!(FRAME_BYTES_MAX <= u32::MAX as usize, "the length prefix is a u32");
 const _: () = assert!(EXTENSION_BYTES_MAX <= u16::MAX as usize, "the extension length is a u16");
-const _: () = assert!(NAME_BYTES_MAX * 2 + 256 < EXTENSION_BYTES_MAX, "two names and the small extensions fit");
+const _: () = assert!(
+    NAME_BYTES_MAX * 2 + TYPE_NAME_BYTES_MAX + EXTENSION_TEXT_BYTES_MAX * 2 + 256 < EXTENSION_BYTES_MAX,
+    "two names, a message's name, a reason, a chain and the small extensions fit"
+);
+const _: () = assert!(NAME_BYTES_MAX < EXTENSION_TEXT_BYTES_MAX, "a name that is too long is still seen to be");
 
 /// Messages in a mailbox, unless the actor's type says otherwise.
 pub const MAILBOX_DEFAULT: usize = 1024;

@@ -102,11 +102,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Frame, FrameError> {
 }
 
 fn with_reason(header: &Header, original: &Frame, why: Option<&Why>) -> BytesMut {
-    let mut extensions: Vec<_> =
-        original.extensions().flatten().filter(|extension| !matches!(extension, Extension::Reason { .. })).collect();
-    if let Some(why) = why {
-        extensions.push(Extension::Reason { reason: why.reason, text: &why.text });
-    }
+    // First, so that it fits whatever the sender wrote.
+    let reason = why.map(|why| Extension::Reason { reason: why.reason, text: &why.text });
+    let others = original.extensions().flatten().filter(|extension| !matches!(extension, Extension::Reason { .. }));
+    let extensions: Vec<_> = reason.into_iter().chain(others).collect();
     let mut bytes = BytesMut::new();
     frame::write(&mut bytes, header, &extensions, &original.body());
     bytes

@@ -1,7 +1,7 @@
 //! What a frame says beyond its header, by tag.
 
 use super::{FrameError, header::read_place};
-use crate::{address::Direct, reason::Reason};
+use crate::{address::Direct, limits::EXTENSION_TEXT_BYTES_MAX, reason::Reason};
 use bytes::{Buf, BufMut, BytesMut};
 
 /// One typed extension of a frame.
@@ -48,30 +48,33 @@ const TAG_CHAIN: u8 = 8;
 
 impl<'a> Extension<'a> {
     fn read(tag: u8, bytes: &'a [u8]) -> Result<Option<Self>, FrameError> {
-        let text = || std::str::from_utf8(bytes).map_err(|_| FrameError::Extensions);
+        let short = |bytes: &'a [u8]| {
+            if bytes.len() > EXTENSION_TEXT_BYTES_MAX { Err(FrameError::Extensions) } else { Ok(bytes) }
+        };
+        let text = |bytes| std::str::from_utf8(short(bytes)?).map_err(|_| FrameError::Extensions);
         Ok(Some(match tag {
-            TAG_TO => Self::To(text()?),
-            TAG_FROM => Self::From(text()?),
-            TAG_MESSAGE => Self::Message(text()?),
+            TAG_TO => Self::To(text(bytes)?),
+            TAG_FROM => Self::From(text(bytes)?),
+            TAG_MESSAGE => Self::Message(text(bytes)?),
             TAG_REPLY_TO => {
                 let mut at = sized(bytes, 32)?;
                 Self::ReplyTo { to: read_place(&mut at), correlation: at.get_u64_le() }
             }
             TAG_REASON => {
-                let (number, text) = bytes.split_at_checked(2).ok_or(FrameError::Extensions)?;
+                let (number, words) = bytes.split_at_checked(2).ok_or(FrameError::Extensions)?;
                 let number = u16::from_le_bytes([number[0], number[1]]);
                 let reason = Reason::from_wire(number).ok_or(FrameError::Extensions)?;
-                Self::Reason { reason, text: std::str::from_utf8(text).map_err(|_| FrameError::Extensions)? }
+                Self::Reason { reason, text: text(words)? }
             }
             TAG_TRACE => Self::Trace(bytes.try_into().map_err(|_| FrameError::Extensions)?),
             TAG_TROUPE => Self::Troupe(read_place(&mut sized(bytes, 24)?)),
-            TAG_CHAIN => Self::Chain(bytes),
+            TAG_CHAIN => Self::Chain(short(bytes)?),
             unknown if unknown & CRITICAL != 0 => return Err(FrameError::Critical { tag: unknown }),
             _ => return Ok(None),
         }))
     }
 
-    /// Appends the extension to `out`. Texts are cut to 1,000 bytes at a character's border.
+    /// Appends the extension to `out`. Texts are cut to [`EXTENSION_TEXT_BYTES_MAX`] at a character's border.
     pub fn write(&self, out: &mut BytesMut) {
         let mut put = |tag: u8, parts: &[&[u8]]| {
             out.put_u8(tag);
@@ -86,7 +89,7 @@ impl<'a> Extension<'a> {
             Self::Reason { reason, text } => put(TAG_REASON, &[&(*reason as u16).to_le_bytes(), cut(text).as_bytes()]),
             Self::Trace(trace) => put(TAG_TRACE, &[trace]),
             Self::Troupe(place) => put(TAG_TROUPE, &[&place_bytes(*place)]),
-            Self::Chain(chain) => put(TAG_CHAIN, &[&chain[..chain.len().min(1000)]]),
+            Self::Chain(chain) => put(TAG_CHAIN, &[&chain[..chain.len().min(EXTENSION_TEXT_BYTES_MAX)]]),
         }
     }
 }
@@ -104,7 +107,7 @@ fn place_bytes(place: Direct) -> [u8; 24] {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(1000)]
+    &text[..text.floor_char_boundary(EXTENSION_TEXT_BYTES_MAX)]
 }
 
 /// Walks the extensions of a frame.

@@ -39,7 +39,7 @@ pub use extension::{Extension, Extensions};
 pub use header::{Class, Codec, HEADER_BYTES, Header, Kind, flags, set_to, to_of};
 pub use splitter::Splitter;
 
-use crate::reason::Reason;
+use crate::{limits::EXTENSION_BYTES_MAX, reason::Reason};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A whole frame: header read, extensions and body as the bytes they came in.
@@ -125,6 +125,8 @@ impl Frame {
 }
 
 /// Appends a whole frame to `out`; returns the bytes of its extensions.
+///
+/// Extensions that do not fit into [`EXTENSION_BYTES_MAX`] are left out; those that an honest process writes always fit.
 pub fn write(out: &mut BytesMut, header: &Header, extensions: &[Extension<'_>], body: &[u8]) -> usize {
     if extensions.is_empty() {
         header.write(out, 0, body.len());
@@ -132,7 +134,13 @@ pub fn write(out: &mut BytesMut, header: &Header, extensions: &[Extension<'_>], 
         return 0;
     }
     let mut packed = BytesMut::with_capacity(64);
-    extensions.iter().for_each(|extension| extension.write(&mut packed));
+    for extension in extensions {
+        let before = packed.len();
+        extension.write(&mut packed);
+        if packed.len() > EXTENSION_BYTES_MAX {
+            packed.truncate(before);
+        }
+    }
     header.write(out, packed.len(), body.len());
     out.put_slice(&packed);
     out.put_slice(body);
