@@ -57,7 +57,7 @@ impl fmt::Display for Direct {
 impl FromStr for Direct {
     type Err = ParseAddressError;
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
-        let bad = || ParseAddressError::Direct(text.to_owned());
+        let bad = || ParseAddressError::Direct(beginning(text));
         let mut parts = text.split('.');
         let mut next = || parts.next().ok_or_else(bad);
         let (node, boot, serial) = (next()?, next()?, next()?);
@@ -185,7 +185,11 @@ pub fn check_name(name: &str) -> Result<(), ParseAddressError> {
     } else {
         return Ok(());
     };
-    Err(ParseAddressError::Name { name: name.chars().take(80).collect(), why })
+    Err(ParseAddressError::Name { name: beginning(name), why })
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Why a text is no address.

@@ -1,4 +1,6 @@
 //! How a capability's [`Value`] is written: `true`, `2`, `1.5`, `eu-1`, `"2"` (quoted to stay text).
+//!
+//! Within quotes a backslash stands before a quote or backslash, or begins `\u{…}`, a character by its number.
 
 use crate::control::Value;
 use std::{fmt, str::FromStr};
@@ -13,9 +15,9 @@ impl FromStr for Value {
         Ok(match text {
             "true" => Self::Bool(true),
             "false" => Self::Bool(false),
-            _ => match (micros(text), text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))) {
+            _ => match (micros(text), quoted(text).filter(|(_, rest)| rest.is_empty())) {
                 (Some(micros), _) => Self::Micros(micros),
-                (None, Some(quoted)) => Self::Text(quoted.to_owned()),
+                (None, Some((quoted, _))) => Self::Text(quoted),
                 (None, None) => Self::Text(text.to_owned()),
             },
         })
@@ -34,7 +36,7 @@ impl fmt::Display for Value {
                 }
                 write!(f, "{sign}{whole}.{}", format!("{part:06}").trim_end_matches('0'))
             }
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Text(text) => write_quoted(text, f),
         }
     }
 }
@@ -52,8 +54,47 @@ pub fn micros(text: &str) -> Option<i64> {
         return None;
     }
     let part = format!("{part:0<6}").parse::<i64>().ok()?;
-    let micros = whole.parse::<i64>().ok()?.checked_mul(MICROS)?.checked_add(part)?;
-    Some(if negative { -micros } else { micros })
+    let micros = i128::from(whole.parse::<i64>().ok()?) * i128::from(MICROS) + i128::from(part);
+    // The smallest number has no positive counterpart.
+    i64::try_from(if negative { -micros } else { micros }).ok()
+}
+
+/// The text in quotes that `text` begins with, and what follows it; nothing if it begins with none.
+#[must_use]
+pub fn quoted(text: &str) -> Option<(String, &str)> {
+    let (mut inner, mut rest) = (String::new(), text.strip_prefix('"')?);
+    loop {
+        let end = rest.find(['"', '\\'])?;
+        inner.push_str(&rest[..end]);
+        if rest[end..].starts_with('"') {
+            return Some((inner, &rest[end + 1..]));
+        }
+        let (character, after) = escaped(&rest[end + 1..])?;
+        inner.push(character);
+        rest = after;
+    }
+}
+
+/// The character that is written behind a backslash.
+fn escaped(text: &str) -> Option<(char, &str)> {
+    if let Some(numbered) = text.strip_prefix("u{") {
+        let (number, rest) = numbered.split_once('}')?;
+        return Some((char::from_u32(u32::from_str_radix(number, 16).ok()?)?, rest));
+    }
+    let character = text.chars().next().filter(|character| matches!(character, '"' | '\\'))?;
+    Some((character, &text[1..]))
+}
+
+fn write_quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("\"")?;
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => write!(f, "\\{character}")?,
+            _ if character.is_control() => write!(f, "{}", character.escape_unicode())?,
+            _ => write!(f, "{character}")?,
+        }
+    }
+    f.write_str("\"")
 }
 
 #[cfg(test)]
@@ -70,6 +111,10 @@ mod tests {
             ("eu-1", Value::Text("eu-1".to_owned()), "\"eu-1\""),
             ("\"2\"", Value::Text("2".to_owned()), "\"2\""),
             ("1.2.3", Value::Text("1.2.3".to_owned()), "\"1.2.3\""),
+            ("-9223372036854.775808", Value::Micros(i64::MIN), "-9223372036854.775808"),
+            (r#"a"b\c"#, Value::Text(r#"a"b\c"#.to_owned()), r#""a\"b\\c""#),
+            ("a\nb", Value::Text("a\nb".to_owned()), r#""a\u{a}b""#),
+            (r#""\x""#, Value::Text(r#""\x""#.to_owned()), r#""\"\\x\"""#),
             ("", Value::Text(String::new()), "\"\""),
         ] {
             assert_eq!(text.parse(), Ok(value.clone()), "{text}");

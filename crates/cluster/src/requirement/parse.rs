@@ -2,11 +2,15 @@
 
 use super::{Compare, Expression};
 use crate::capability::{Value, begins_key, continues_key};
-use odeon_protocol::{capability::micros, limits::REQUIREMENT_BYTES_MAX};
+use odeon_protocol::{
+    capability::{micros, quoted},
+    limits::REQUIREMENT_BYTES_MAX,
+};
 use std::fmt;
 
 /// `!` and parentheses within each other.
 const DEPTH_MAX: usize = 64;
+const UNCLOSED: &str = "this text has no closing \", or a \\ before something else than \" or \\";
 
 /// Why a text is no requirement; shown with a caret under the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,10 +141,10 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self) -> Result<Value, ParseRequirementError> {
         let begin = self.at;
-        if let Some(inner) = self.rest().strip_prefix('"') {
-            let Some(end) = inner.find('"') else { return Err(self.error("this text has no closing \"")) };
-            self.advance(end + 2);
-            return Ok(Value::Text(inner[..end].to_owned()));
+        if self.rest().starts_with('"') {
+            let Some((text, after)) = quoted(self.rest()) else { return Err(self.error(UNCLOSED)) };
+            self.advance(self.rest().len() - after.len());
+            return Ok(Value::Text(text));
         }
         let end = self.rest().find(|c: char| !continues_key(c)).unwrap_or(self.rest().len());
         let word = &self.rest()[..end];

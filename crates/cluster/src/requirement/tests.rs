@@ -55,7 +55,7 @@ fn errors_show_the_place() {
         ("a b", "expected && or || here\n  a b\n    ^"),
         ("a &&", "expected a capability here, for example gpu >= 1\n  a &&\n      ^"),
         ("zone in \"a\"", "expected [ here, for example zone in [\"a\", \"b\"]\n  zone in \"a\"\n          ^"),
-        ("z == \"a", "this text has no closing \"\n  z == \"a\n       ^"),
+        ("z == \"a", "this text has no closing \", or a \\ before something else than \" or \\\n  z == \"a\n       ^"),
         ("a > true", "true and false are compared by == and != only\n  a > true\n      ^"),
         ("true", "true is no capability's key\n  true\n  ^"),
         ("ä", "expected a capability here, for example gpu >= 1\n  ä\n  ^"),
