@@ -10,7 +10,7 @@
 //! dead to it; so when its timers fire late, the pending verdicts are put off by as much.
 
 use crate::{anti_entropy::Hint, host::Liveness};
-use foca::{Codec, Config, Foca, Identity, Member, NoCustomBroadcast, PostcardCodec, Runtime, State, Timer};
+use foca::{Codec, Config, Foca, Identity, Member, Message, NoCustomBroadcast, PostcardCodec, Runtime, State, Timer};
 use odeon_protocol::{Boot, NodeId, Time, control};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -190,6 +190,13 @@ impl Gossip {
         }
         let header = PostcardCodec.decode_header(&mut data).map_err(|error| decode(&error))?;
         self.check_node(&header.src)?;
+        if let Message::PingReq { target: of, .. }
+        | Message::IndirectPing { origin: of, .. }
+        | Message::IndirectAck { target: of, .. }
+        | Message::ForwardedAck { origin: of, .. } = &header.message
+        {
+            self.check_node(of)?;
+        }
         let Some((count, mut updates)) = data.split_first_chunk::<2>() else { return Ok(()) };
         for _ in 0..u16::from_be_bytes(*count) {
             let member: Member<Id> = PostcardCodec.decode_member(&mut updates).map_err(|error| decode(&error))?;
@@ -246,7 +253,10 @@ impl Gossip {
 
     /// What is to be sent: as [`Datagram::Swim`], to whom.
     pub fn take_datagrams(&mut self) -> Vec<(NodeId, Vec<u8>)> {
-        mem::take(&mut self.out.datagrams)
+        let mut datagrams = mem::take(&mut self.out.datagrams);
+        // A datagram may ask us to probe ourselves for its sender.
+        datagrams.retain(|(to, _)| *to != self.me.node);
+        datagrams
     }
 
     /// Tells the others that this agent goes.
