@@ -12,13 +12,19 @@ use crate::{
     capability::Map,
     host::{HostView, Load},
 };
-use odeon_protocol::{Boot, NodeId, control::Value};
+use odeon_protocol::{
+    Boot, NodeId,
+    control::Value,
+    limits::{CAPABILITY_KEY_BYTES_MAX, CAPABILITY_VALUE_BYTES_MAX, TYPE_NAME_BYTES_MAX},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+/// Facts of one sheet, tombstones among them; far more than a host has to say.
+const FACTS_MAX: usize = 16 << 10;
 /// Tombstones of one sheet.
 const TOMBSTONES_MAX: usize = 256;
 
@@ -222,7 +228,11 @@ impl Facts {
             return None;
         }
         let sheet = self.sheets.entry(node).or_default();
-        if (boot, version) <= (sheet.boot, sheet.version) {
+        if (boot, version) <= (sheet.boot, sheet.version) || !entries.iter().all(fits) {
+            return None;
+        }
+        let before = if after.is_some() { sheet.entries.len() } else { 0 };
+        if before + entries.len() > FACTS_MAX {
             return None;
         }
         match after {
@@ -259,6 +269,16 @@ impl Facts {
         sheet.forget_tombstones();
         sheet.version != before
     }
+}
+
+/// Whether an entry is one that a host may write.
+fn fits((key, entry): &(Key, Entry)) -> bool {
+    let named = match key {
+        Key::Capability(key) => key.len() <= CAPABILITY_KEY_BYTES_MAX,
+        Key::Type(name) => name.len() <= TYPE_NAME_BYTES_MAX,
+        Key::Load | Key::Draining => true,
+    };
+    named && !matches!(&entry.fact, Some(Fact::Value(Value::Text(text))) if text.len() > CAPABILITY_VALUE_BYTES_MAX)
 }
 
 impl Sheet {
@@ -369,6 +389,29 @@ mod tests {
         pull(&mut two, &one);
         assert_eq!(view(&two, 1, 1).capabilities.len(), 1);
         assert_eq!(two.sheets[&NodeId(1)], one.sheets[&NodeId(1)]);
+    }
+
+    #[test]
+    fn a_sheet_is_bounded_whatever_is_said_of_it() {
+        let mut one = facts(1, 1);
+        let part = |version: u64, count: usize, length: usize| Part {
+            node: NodeId(2),
+            boot: Boot(1),
+            after: Some(0),
+            version,
+            forgotten: 0,
+            entries: (0..count)
+                .map(|at| {
+                    (Key::Capability(format!("k{version}.{at:0length$}")), Entry { version, fact: Some(Fact::Yes) })
+                })
+                .collect(),
+        };
+        let first = Part { boot: Boot(1), after: None, ..part(1, FACTS_MAX, 6) };
+        assert_eq!(one.take(Delta(vec![first])), [NodeId(2)]);
+        assert!(one.take(Delta(vec![part(2, 1, 6)])).is_empty(), "one more is too many");
+        let long = Part { boot: Boot(2), after: None, ..part(3, 1, 80) };
+        assert!(one.take(Delta(vec![long])).is_empty(), "a key is bounded");
+        assert_eq!(one.sheets[&NodeId(2)].entries.len(), FACTS_MAX);
     }
 
     #[derive(Clone, Debug)]

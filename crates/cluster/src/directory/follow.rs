@@ -21,16 +21,15 @@ impl Directory {
     /// Steps between are missing; the copy is as before.
     pub fn follow(&mut self, delta: &Delta) -> Result<(), Gap> {
         let (has, given) = (self.state.version, delta.version);
-        if given > has + 1 {
-            return Err(Gap { has, given });
-        }
-        if given == has + 1 {
-            self.state.version = given;
-            for change in &delta.changes {
-                self.carry_out(change);
+        match given.checked_sub(has) {
+            None | Some(0) => Ok(()),
+            Some(1) => {
+                self.state.version = given;
+                delta.changes.iter().for_each(|change| self.carry_out(change));
+                Ok(())
             }
+            Some(_) => Err(Gap { has, given }),
         }
-        Ok(())
     }
 
     pub(super) fn carry_out(&mut self, change: &Change) {
@@ -114,7 +113,7 @@ pub struct Feed {
 impl Feed {
     /// Keeps a step. Versions have to be without gaps; after one (a snapshot was installed) the feed begins anew.
     pub fn push(&mut self, delta: Arc<Delta>) {
-        if self.deltas.back().is_some_and(|last| last.version + 1 != delta.version) {
+        if self.deltas.back().is_some_and(|last| last.version.checked_add(1) != Some(delta.version)) {
             drop(mem::take(&mut self.deltas));
         }
         self.deltas.push_back(delta);
@@ -132,10 +131,10 @@ impl Feed {
             return Some(Vec::new());
         }
         let (first, last) = (self.deltas.front()?.version, self.deltas.back()?.version);
-        if version + 1 < first || version >= last {
+        if version >= last {
             return None;
         }
-        let skip = usize::try_from(version + 1 - first).ok()?;
+        let skip = usize::try_from((version + 1).checked_sub(first)?).ok()?;
         Some(self.deltas.iter().skip(skip).take(most).cloned().collect())
     }
 }
