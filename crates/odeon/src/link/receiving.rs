@@ -236,9 +236,9 @@ pub(super) fn give_back_frame(link: &Link, frame: &Frame, reason: Reason, text: 
         flags: frame.header.flags & !flags::MAY_HAVE_RUN,
         ..frame.header
     };
-    let mut extensions: Vec<_> =
-        frame.extensions().flatten().filter(|extension| !matches!(extension, Extension::Reason { .. })).collect();
-    extensions.push(Extension::Reason { reason, text });
+    // The reason first, so that it fits whatever the sender wrote.
+    let others = frame.extensions().flatten().filter(|extension| !matches!(extension, Extension::Reason { .. }));
+    let extensions: Vec<_> = [Extension::Reason { reason, text }].into_iter().chain(others).collect();
     link.push(&header, &extensions, &frame.body());
 }
 
