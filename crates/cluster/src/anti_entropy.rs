@@ -276,7 +276,7 @@ fn fits((key, entry): &(Key, Entry)) -> bool {
     let named = match key {
         Key::Capability(key) => key.len() <= CAPABILITY_KEY_BYTES_MAX,
         Key::Type(name) => name.len() <= TYPE_NAME_BYTES_MAX,
-        Key::Load | Key::Draining => true,
+        Key::Load | Key::Draining | Key::HearsDeadLetters => true,
     };
     named && !matches!(&entry.fact, Some(Fact::Value(Value::Text(text))) if text.len() > CAPABILITY_VALUE_BYTES_MAX)
 }

@@ -18,6 +18,8 @@
 pub mod anti_entropy;
 pub mod capability;
 pub mod directory;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gossip;
 pub mod host;
 pub mod lease;

@@ -18,6 +18,8 @@ pub mod config;
 mod controller;
 pub mod convention;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod identity;
 mod links;

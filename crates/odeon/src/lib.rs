@@ -11,6 +11,8 @@ mod context;
 mod core;
 mod error;
 #[doc(hidden)]
+pub mod fuzz;
+#[doc(hidden)]
 pub mod hidden;
 mod json;
 mod key;

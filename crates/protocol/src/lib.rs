@@ -22,6 +22,8 @@ pub mod control;
 pub mod dead_letter;
 pub mod directory;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hash;
 pub mod id;
 pub mod limits;

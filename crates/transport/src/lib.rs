@@ -12,6 +12,9 @@
 mod base32;
 pub mod frame_io;
 #[cfg(feature = "quic")]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(feature = "quic")]
 pub mod join;
 pub mod memory;
 #[cfg(feature = "quic")]

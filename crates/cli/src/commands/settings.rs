@@ -178,6 +178,22 @@ mod tests {
         }
     }
 
+    /// The file as a decoder for `tests/fuzz`. It reaches no name server, so addresses stay as they are.
+    fn file(bytes: &[u8]) {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let Ok(file) = toml::from_str::<File>(text) else { return };
+        if let Ok(all) = capabilities(&[], file.capability) {
+            assert!(all.iter().all(|(key, value)| capability::parse(&format!("{key}={value}")).is_ok()));
+        }
+        file.worker.iter().for_each(|worker| drop(WorkerCommand::parse(worker)));
+    }
+
+    #[test]
+    fn no_file_makes_it_panic() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
+        odeon_testkit::fuzz::run(&corpus, ("agent_config", file));
+    }
+
     #[test]
     fn unknown_keys_of_the_file_are_refused() {
         assert!(toml::from_str::<File>("nmae = 'x'").unwrap_err().to_string().contains("nmae"));

@@ -5,7 +5,7 @@
 //! all   = one { "&&" one }
 //! one   = "!" one | "(" any ")" | key [ compare value | "in" "[" value { "," value } "]" ]
 //! compare = "==" | "!=" | "<" | "<=" | ">" | ">="
-//! value = number | "text" | true | false
+//! value = number | "text" | true | false      (in a text, \" and \\ are a quote and a backslash)
 //! ```
 //!
 //! A bare key means that the capability is `true`. A host without a capability, or with one of another kind, fits no
@@ -83,6 +83,11 @@ impl Requirement {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// As it was understood.
+    pub(crate) fn understood(&self) -> String {
+        self.expression.to_string()
     }
 
     /// Whether a host with these capabilities fits.

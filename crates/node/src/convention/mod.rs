@@ -38,7 +38,7 @@ mod tasks;
 mod token_out;
 mod tokens;
 mod voters;
-mod wire;
+pub(crate) mod wire;
 
 pub use clock::now;
 pub use error::{CallError, ProposeError, StartError};

@@ -63,7 +63,7 @@ impl Guard {
         None
     }
 
-    fn knows(&self, host: &str) -> bool {
+    pub(super) fn knows(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.chars().all(|digit| digit.is_ascii_digit()) => name,
             _ => host,

@@ -267,6 +267,23 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
 }
 
+/// What a request may hold, in each of its places. See [`crate::fuzz`].
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(create) = serde_json::from_slice::<Create>(bytes) {
+        assert!(create.type_name.len() <= bytes.len());
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(wait) = duration(text) {
+        assert!(wait.min(WAIT_MAX) <= WAIT_MAX);
+    }
+    match address(text) {
+        Ok(address) => assert_eq!(address.to_string().parse(), Ok(address)),
+        Err(error) => assert_eq!(error.into_response().status(), StatusCode::NOT_FOUND),
+    }
+    let guard = Guard { names: vec!["eu-1".to_owned()], token: None };
+    assert!(!guard.knows(text) || text.len() < 256, "a name that long is nobody's");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

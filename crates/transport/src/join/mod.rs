@@ -26,6 +26,7 @@ pub use client::{Ask, Credentials, JoinError, Joined, join};
 pub(crate) use server::answer;
 pub use server::{Admit, Attempt};
 pub use token::{JoinToken, StoredSecret, TokenError};
+pub(crate) use wire::fuzz_request;
 pub use wire::{Grant, JoinAnswer, JoinHost, JoinRequest, Proof, Refused};
 
 /// The ALPN name of the join protocol.

@@ -150,6 +150,17 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<JoinRequest, Refused> {
     odeon_protocol::control::decode(bytes).map_err(|error| Refused::Malformed(error.why))
 }
 
+/// See [`crate::fuzz`].
+pub(crate) fn fuzz_request(bytes: &[u8]) {
+    let Ok(request) = read_request(bytes) else { return };
+    odeon_protocol::fuzz::again::<JoinRequest>(bytes);
+    let from = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+    let attempt = super::Attempt { request, binding: [4; 32], from };
+    let _ = (attempt.token(), attempt.joiner(), attempt.check_key());
+    let stored = super::StoredSecret([7; 32]);
+    assert!(attempt.check_token(&stored).is_err(), "nobody guesses a secret");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

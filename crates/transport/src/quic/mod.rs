@@ -17,6 +17,7 @@
 mod connection;
 mod control;
 mod endpoint;
+pub(crate) mod fuzz;
 mod greeting;
 #[doc(hidden)]
 pub mod lanes;

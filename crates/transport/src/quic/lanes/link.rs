@@ -54,11 +54,13 @@ pub(super) struct Resume {
 }
 
 impl Resume {
+    pub(super) const BYTES: usize = RESUME_BYTES;
+
     pub(super) fn session(&self) -> u64 {
         self.session
     }
 
-    fn write(&self) -> Bytes {
+    pub(super) fn write(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(1 + RESUME_BYTES);
         bytes.put_u8(RESUME_STREAM);
         bytes.put_u64_le(self.session);
@@ -67,7 +69,7 @@ impl Resume {
         bytes.freeze()
     }
 
-    fn read(mut bytes: &[u8]) -> Self {
+    pub(super) fn read(mut bytes: &[u8]) -> Self {
         let (session, known) = (bytes.get_u64_le(), bytes.get_u64_le());
         Self { session, known, received: std::array::from_fn(|_| bytes.get_u64_le()) }
     }

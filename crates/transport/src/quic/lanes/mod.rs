@@ -17,6 +17,7 @@
 //!   aside.
 //! - **L-4.** A malformed stream closes its connection with a named reason; the frames before the fault are received.
 
+pub(super) mod fuzz;
 mod inbound;
 mod link;
 mod outbound;

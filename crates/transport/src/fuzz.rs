@@ -1,0 +1,40 @@
+//! The decoders of this crate as functions that no bytes may make panic; `tests/fuzz` calls them. No part of the interface.
+
+use crate::{
+    join::{Attempt, JoinAnswer, JoinToken, fuzz_request},
+    quic,
+    tls::{PeerCertificate, PublicKey},
+};
+use odeon_protocol::fuzz::{Target, again};
+
+/// Every decoder.
+pub const TARGETS: &[Target] = &[
+    ("join_token", join_token),
+    ("join_request", fuzz_request),
+    ("join_attempt", again::<Attempt>),
+    ("join_answer", again::<JoinAnswer>),
+    ("certificate", certificate),
+    ("greeting", quic::fuzz::greeting),
+    ("message_head", quic::fuzz::message_head),
+    ("lanes", quic::fuzz::lanes),
+];
+
+fn join_token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match text.parse::<JoinToken>() {
+        Ok(token) => assert_eq!(token.to_string(), text.trim()),
+        Err(error) => assert!(error.to_string().len() < 1024 + text.len()),
+    }
+}
+
+fn certificate(bytes: &[u8]) {
+    if let Ok(read) = PeerCertificate::read(bytes) {
+        assert_eq!(read.key.node(), read.node);
+    }
+    if let Ok(key) = PublicKey::from_spki(bytes) {
+        assert!(!key.verify(b"said", b"no signature"));
+    }
+    if let Ok(key) = PublicKey::from_request(bytes) {
+        assert!(PublicKey::from_spki(key.spki()).is_ok_and(|read| read == key));
+    }
+}

@@ -1,0 +1,18 @@
+//! See [`crate::fuzz`].
+
+pub(crate) use super::lanes::fuzz::lanes;
+use super::{greeting::Greeting, message};
+use odeon_protocol::limits::CONTROL_BYTES_MAX;
+
+pub(crate) fn greeting(bytes: &[u8]) {
+    odeon_protocol::fuzz::again::<Greeting>(bytes);
+}
+
+pub(crate) fn message_head(bytes: &[u8]) {
+    let Some(&head) = bytes.first_chunk() else { return };
+    if let Ok((kind, length)) = message::read_head(head, CONTROL_BYTES_MAX) {
+        assert!(length <= CONTROL_BYTES_MAX);
+        let again = message::write_head(kind, length);
+        assert!(again.is_ok_and(|again| again == head));
+    }
+}
