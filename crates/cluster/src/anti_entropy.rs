@@ -228,7 +228,7 @@ impl Facts {
             return None;
         }
         let sheet = self.sheets.entry(node).or_default();
-        if (boot, version) <= (sheet.boot, sheet.version) || !entries.iter().all(fits) {
+        if (boot, version) <= (sheet.boot, sheet.version) || !entries.iter().all(|entry| fits(entry, after, version)) {
             return None;
         }
         let before = if after.is_some() { sheet.entries.len() } else { 0 };
@@ -271,8 +271,11 @@ impl Facts {
     }
 }
 
-/// Whether an entry is one that a host may write.
-fn fits((key, entry): &(Key, Entry)) -> bool {
+/// Whether an entry is one that a host may write, after one version and up to another.
+fn fits((key, entry): &(Key, Entry), after: Option<u64>, last: u64) -> bool {
+    if entry.version <= after.unwrap_or(0) || entry.version > last {
+        return false;
+    }
     let named = match key {
         Key::Capability(key) => key.len() <= CAPABILITY_KEY_BYTES_MAX,
         Key::Type(name) => name.len() <= TYPE_NAME_BYTES_MAX,

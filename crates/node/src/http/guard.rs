@@ -68,7 +68,7 @@ impl Guard {
             Some((name, port)) if port.chars().all(|digit| digit.is_ascii_digit()) => name,
             _ => host,
         };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         bare.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
