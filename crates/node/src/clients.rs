@@ -1,9 +1,10 @@
 //! The Unix socket for clients: whoever may open it is an operator. What they say wrong ends their connection alone.
 
 use crate::{event::Greeting, workers, workers::Kit};
+use odeon_protocol::limits::CLIENTS_MAX;
 use odeon_transport::unix;
-use std::{io, path::Path, time::Duration};
-use tokio::{net::UnixListener, time};
+use std::{io, path::Path, sync::Arc, time::Duration};
+use tokio::{net::UnixListener, sync::Semaphore, time};
 use tracing::{debug, warn};
 
 /// After an accept that failed, as it does without free descriptors.
@@ -16,11 +17,14 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 
 /// Takes clients until the listener's task is dropped.
 pub(crate) async fn accept(kit: Kit, listener: UnixListener) {
-    loop {
+    // Those that have not said hello yet; one that never does gives its place back before long.
+    let greeting = Arc::new(Semaphore::new(CLIENTS_MAX));
+    while let Ok(permit) = greeting.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (kit, id) = (kit.clone(), kit.next_id());
                 tokio::spawn(async move {
+                    let _permit = permit;
                     match workers::greet(&kit, id, Greeting::Client, stream.into()).await {
                         Ok(()) => debug!(client = %id, "connected"),
                         Err(why) => warn!(client = %id, "connection closed: {why}"),

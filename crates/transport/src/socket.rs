@@ -20,6 +20,8 @@ use tokio::{
 
 /// The first frame of either side; later ones may be larger.
 const FIRST_BYTES_MAX: usize = 4 << 20;
+/// Bytes of it that memory is reserved for at a time.
+const PIECE_BYTES: usize = 64 << 10;
 /// A frame's length and version.
 const HEAD_BYTES: usize = 5;
 
@@ -89,8 +91,12 @@ impl Socket {
         if length > FIRST_BYTES_MAX {
             return Err(invalid(FrameError::TooBig { bytes: length }));
         }
-        buffer.resize(length, 0);
-        self.receive(&mut buffer[HEAD_BYTES..], &mut descriptors).await?;
+        // Memory follows what has come, not what was announced.
+        while splitter.buffer().len() < length {
+            let have = splitter.buffer().len();
+            splitter.buffer().resize(length.min(have + PIECE_BYTES), 0);
+            self.receive(&mut splitter.buffer()[have..], &mut descriptors).await?;
+        }
         let frame = splitter.next_frame().map_err(invalid)?.ok_or(io::ErrorKind::InvalidData)?;
         if let Kind::Memory(memory) = &self.0 {
             descriptors = memory.passed();
