@@ -1,6 +1,6 @@
 //! What wakes the controller: one closed set of events, in one queue, in order.
 
-use crate::workers;
+use crate::{router::Waits, workers};
 use bytes::Bytes;
 use odeon_protocol::{
     Direct, NodeId, WorkerId,
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A process says something to its agent.
-    Control { process: WorkerId, body: Bytes },
+    Control { process: WorkerId, body: Bytes, waits: Option<Waits> },
     /// Frames wait for a name. To be answered to the router by `resolved` or `missing`.
     Missed {
         name: Arc<str>,

@@ -126,7 +126,7 @@ impl Agent {
     #[must_use]
     pub fn wants(&self) -> Vec<Wanted> {
         let wanted = |event| match event {
-            Event::Control { process, body } => Some(Wanted::Said(process, decode(&body).ok()?)),
+            Event::Control { process, body, .. } => Some(Wanted::Said(process, decode(&body).ok()?)),
             Event::Missed { name, starts, .. } => Some(Wanted::Name(name, starts)),
             Event::Lost { blocks, .. } => Some(Wanted::Lost(blocks)),
             _ => None,

@@ -60,6 +60,12 @@ pub const ASKS_MAX: usize = 1 << 20;
 pub const LINK_QUEUE_BYTES: usize = 8 << 20;
 /// Bytes that an agent holds for names being resolved or started.
 pub const HELD_BYTES: usize = 64 << 20;
+/// Bytes that wait for one process before it is taken for one that does not read, and its link is closed.
+pub const UNREAD_BYTES: usize = 2 * HELD_BYTES;
+/// Requests of one process that its agent has not looked at before it reads no more of them.
+pub const REQUESTS_WAITING_MAX: usize = 4096;
+/// Blocks of serials that one process may have: a million million actors.
+pub const BLOCKS_MAX: usize = 1 << 20;
 /// How long a frame is held for a name that cannot be resolved.
 pub const HELD_FOR: Duration = Duration::from_secs(10);
 

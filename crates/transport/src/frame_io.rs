@@ -5,7 +5,7 @@
 //! frames that share the chunk's memory. Both directions thus cost one system call for many frames.
 //!
 //! - **FI-1.** Frames leave in the order in which they were pushed, whole.
-//! - **FI-2.** At most the limit plus one frame is queued, urgent frames aside.
+//! - **FI-2.** At most the limit plus one frame is queued. Urgent frames have no limit, or one of their own.
 //! - **FI-3.** A frame is either handed to the stream whole or found in [`Outbox::take_unsent`] after the end.
 //! - **FI-4.** A malformed stream delivers the frames before the fault, then ends with an error.
 
@@ -37,6 +37,7 @@ pub struct Outbox {
 
 struct Shared {
     limit: usize,
+    urgent_limit: usize,
     state: Mutex<State>,
 }
 
@@ -93,13 +94,19 @@ impl Outbox {
     /// A queue of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { shared: Arc::new(Shared { limit, state: Mutex::default() }) }
+        Self::with_urgent_limit(limit, usize::MAX)
+    }
+
+    /// A queue of at most `limit` bytes, or `urgent_limit` with urgent frames: for a peer that is not trusted to read.
+    #[must_use]
+    pub fn with_urgent_limit(limit: usize, urgent_limit: usize) -> Self {
+        Self { shared: Arc::new(Shared { limit, urgent_limit, state: Mutex::default() }) }
     }
 
     /// Queues what `write` appends, which must be whole frames. It runs under the lock: keep it short.
     ///
     /// # Errors
-    /// [`PushError::Full`] over the limit, unless the class is [`Class::Urgent`]; `write` has not run then.
+    /// [`PushError::Full`] over the limit, which for [`Class::Urgent`] is another one; `write` has not run then.
     pub fn try_push(&self, class: Class, write: impl FnOnce(&mut BytesMut)) -> Result<(), PushError> {
         let writer = {
             let mut state = self.shared.state.lock();
@@ -138,7 +145,8 @@ impl Outbox {
         if state.closed {
             return Err(PushError::Closed);
         }
-        if class != Class::Urgent && state.queued() >= self.shared.limit {
+        let limit = if class == Class::Urgent { self.shared.urgent_limit } else { self.shared.limit };
+        if state.queued() >= limit {
             return Err(PushError::Full);
         }
         write(&mut state.filling);

@@ -214,13 +214,10 @@ impl Controller {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Control { process, body } => match decode(&body) {
-                Ok(message) => self.on_message(process, message),
-                Err(error) => {
-                    warn!(%process, %error, "link closed");
-                    self.parts.router.detach(process);
-                }
-            },
+            Event::Control { process, body, waits } => {
+                self.on_control(process, &body);
+                drop(waits);
+            }
             Event::Missed { name, starts, stale } => self.on_missed(&name, starts, stale),
             Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
             Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
@@ -239,6 +236,16 @@ impl Controller {
             Event::Peer { from, request, reply } => self.on_peer_request(from, request, reply),
             Event::Reachable { node, reachable } => self.on_reachable(node, reachable),
             Event::Done(Continuation(then)) => then(self),
+        }
+    }
+
+    fn on_control(&mut self, process: WorkerId, body: &[u8]) {
+        match decode(body) {
+            Ok(message) => self.on_message(process, message),
+            Err(error) => {
+                warn!(%process, %error, "link closed");
+                self.parts.router.detach(process);
+            }
         }
     }
 

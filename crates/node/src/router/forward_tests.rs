@@ -278,3 +278,51 @@ async fn a_member_elsewhere_is_asked_first_what_comes_back() {
     }
     assert_eq!(told_lost(&world.out(W1).await), [0]);
 }
+
+#[tokio::test]
+async fn a_peer_speaks_for_its_own_living_boot_only() {
+    let mut world = World::new();
+    let boot = |boot: u64| Direct { boot: Boot(boot), ..at(FAR, 1, 1) };
+    world.router.table.host_dead(FAR, Boot(9));
+    for from in [at(NodeId(3), 1, 1), at(ME, 2, 1), boot(9), boot(8), Direct::NONE] {
+        world.take_from_far(&message(Kind::Tell, from, at(ME, 2, 1), None));
+    }
+    world.router.take_from_peer(FAR, vec![BytesMut::from(&[0xff; 300][..]), BytesMut::new()]);
+    let control = Header { from: boot(10), to: at(ME, 2, 1), ..Header::new(Kind::Control) };
+    world.take_from_far(&Frame::new(control, &[], b"Stop"));
+    world.take_from_far(&message(Kind::Tell, boot(10), at(ME, 2, 1), None));
+    assert_eq!(world.out(W1).await.len(), 1, "the last one");
+}
+
+#[tokio::test]
+async fn what_a_peer_sends_to_an_older_boot_comes_back() {
+    let mut world = World::new();
+    let old = Direct { boot: Boot(9), ..at(ME, 2, 1) };
+    world.take_from_far(&message(Kind::Tell, at(FAR, 1, 1), old, None));
+    let far = world.far();
+    assert_eq!(far.len(), 1);
+    assert_eq!((far[0].header.kind, far[0].reason().map(|why| why.0)), (Kind::Returned, Some(Reason::HostLost)));
+    assert!(world.out(W1).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_frame_with_full_extensions_comes_back_with_its_reason() {
+    let mut world = World::new();
+    let long = "x".repeat(1000);
+    let header = Header { from: at(FAR, 1, 1), to: at(ME, 9, 1), ..Header::new(Kind::Tell) };
+    let frame = Frame::new(
+        header,
+        &[Extension::From(&long), Extension::From(&long), Extension::Chain(long.as_bytes()), Extension::Message(&long)],
+        b"body",
+    );
+    world.take_from_far(&frame);
+    assert_eq!(world.far()[0].reason().map(|why| why.0), Some(Reason::NoSuchActor));
+}
+
+#[tokio::test]
+async fn blocks_of_a_process_have_a_limit() {
+    let mut world = World::new();
+    let leased = (0u64..).take_while(|number| world.router.lease(1000 + number, W1)).count();
+    assert_eq!(leased, odeon_protocol::limits::BLOCKS_MAX - 1, "it had one");
+    assert!(world.router.lease(7, W2));
+}

@@ -11,6 +11,7 @@ mod forward_tests;
 mod handed;
 mod hash;
 mod holds;
+mod pace;
 mod table;
 mod troupes;
 mod written_off;
@@ -19,7 +20,7 @@ use crate::{event::Event, metrics::Metrics, queue::Queue};
 pub(crate) use back::Why;
 use bytes::{Bytes, BytesMut};
 pub(crate) use forward::Router;
-use odeon_protocol::limits::HELD_BYTES;
+use odeon_protocol::limits::{HELD_BYTES, UNREAD_BYTES};
 use odeon_protocol::{
     Boot, Direct, NodeId, Serial, WorkerId,
     control::FromAgent,
@@ -30,6 +31,8 @@ use odeon_transport::{
     quic::Undelivered,
     socket::{Reader, Socket},
 };
+pub(crate) use pace::Waits;
+use pace::{Pace, Paced};
 use parking_lot::Mutex;
 use std::{future::Future, io, sync::Arc, thread, time::Duration};
 pub(crate) use table::Known;
@@ -114,12 +117,12 @@ impl Handle {
 
     /// A process was admitted: its frames are taken after `then` has run, frames for it before.
     pub(crate) fn attach(&self, (id, name): (WorkerId, &str), socket: Socket, blocks: &[u64], then: impl FnOnce()) {
-        let outbox = Outbox::new(HELD_BYTES);
-        self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
+        let outbox = Outbox::with_urgent_limit(HELD_BYTES, UNREAD_BYTES);
+        let (pace, deaf) = self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
         then();
         let (state, events) = (self.state.clone(), self.events.clone());
         self.spawn(async move {
-            let why = serve(&state, id, socket, &outbox).await;
+            let why = serve(&state, (id, pace), socket, &outbox, &deaf).await;
             let mut router = state.lock();
             router.now = crate::convention::now();
             router.lost(id, outbox.take_unsent());
@@ -135,9 +138,9 @@ impl Handle {
         }
     }
 
-    /// The block belongs to that process.
-    pub(crate) fn lease(&self, block: u64, process: WorkerId) {
-        self.with(|router| router.table.lease(block, process));
+    /// The block belongs to that process; `false` if it has as many as it may.
+    pub(crate) fn lease(&self, block: u64, process: WorkerId) -> bool {
+        self.with(|router| router.lease(block, process))
     }
 
     /// The block's serials are troupes.
@@ -286,18 +289,27 @@ impl Handle {
 }
 
 /// Reads and writes a process's link until it ends; says why if that was not the process's wish.
-async fn serve(state: &Mutex<Router>, id: WorkerId, socket: Socket, outbox: &Outbox) -> Option<String> {
+async fn serve(
+    state: &Mutex<Router>,
+    (id, pace): (WorkerId, Arc<Pace>),
+    socket: Socket,
+    outbox: &Outbox,
+    deaf: &Notify,
+) -> Option<String> {
     let (reader, writer) = socket.split();
-    let mut reading = Box::pin(read(state, id, reader));
+    let mut reading = Box::pin(read(state, id, Paced { reader, pace }));
     tokio::select! {
         why = &mut reading => return why,
+        () = deaf.notified() => {
+            return Some(format!("it does not read what it is sent: {} MiB wait", outbox.queued() >> 20));
+        }
         // The process may have ended with words on the way to us: they are read to their end.
         _ = write_frames(outbox, writer) => {}
     }
     time::timeout(LAST_WORDS, reading).await.unwrap_or(None)
 }
 
-async fn read(state: &Mutex<Router>, id: WorkerId, reader: Reader) -> Option<String> {
+async fn read(state: &Mutex<Router>, id: WorkerId, reader: Paced<Reader>) -> Option<String> {
     let (fault, stop) = (Mutex::new(None), Notify::new());
     let reading = read_frames(reader, |frames| {
         let mut router = state.lock();

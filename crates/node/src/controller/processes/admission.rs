@@ -9,7 +9,7 @@ use odeon_cluster::capability;
 use odeon_protocol::{
     Serial, WorkerId,
     control::{FromAgent, Hello, Role, Value, Welcome},
-    limits::{CLIENTS_MAX, WORKERS_MAX},
+    limits::{BLOCKS_MAX, CLIENTS_MAX, WORKERS_MAX},
 };
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -101,8 +101,11 @@ impl Controller {
 
     pub(in crate::controller) fn on_lease(&mut self, process: WorkerId, request: u64) {
         let block = self.new_block();
-        self.parts.router.lease(block, process);
-        self.parts.router.control(process, &FromAgent::Leased { request, block });
+        if self.parts.router.lease(block, process) {
+            return self.parts.router.control(process, &FromAgent::Leased { request, block });
+        }
+        warn!(%process, "link closed: it leased {BLOCKS_MAX} blocks of serials, the limit");
+        self.parts.router.detach(process);
     }
 
     pub(in crate::controller) fn on_capabilities(&mut self, process: WorkerId, capabilities: Vec<(String, Value)>) {
@@ -144,7 +147,9 @@ impl Controller {
         let full = self.workers.get(&worker)?.is_block_used_up();
         if full {
             let block = self.new_block();
-            self.parts.router.lease(block, worker);
+            if !self.parts.router.lease(block, worker) {
+                return None;
+            }
             self.workers.get_mut(&worker)?.take_block(block);
         }
         let worker = self.workers.get_mut(&worker)?;

@@ -134,6 +134,13 @@ impl Router {
         }
     }
 
+    pub(super) fn warn_peer(&mut self, peer: NodeId, why: &str) {
+        self.metrics.refused.add(1);
+        if self.warned.insert(peer) {
+            warn!(%peer, "frame refused, as later ones of this peer are without a word: {why}");
+        }
+    }
+
     pub(super) fn warn_disguise(&mut self, from: WorkerId, header: &Header) {
         self.metrics.refused.add(1);
         if let Some(process) = self.processes.get_mut(&from)

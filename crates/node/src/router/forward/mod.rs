@@ -17,6 +17,7 @@ use super::{
     back::{self, BOUNCES_MAX, Why},
     hash::Fast,
     holds::Holds,
+    pace::Pace,
     table::{Route, Table},
     troupes::Troupes,
     written_off::WrittenOff,
@@ -28,11 +29,16 @@ use odeon_protocol::{
     Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
     frame::{self, Class, Frame, Header, Kind, flags},
+    limits::{BLOCKS_MAX, HELD_BYTES},
     planted::{self, Fault},
 };
 use odeon_transport::frame_io::{Outbox, PushError};
-use std::{collections::HashMap, sync::Arc};
-use tracing::{debug, warn};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tokio::sync::Notify;
+use tracing::debug;
 
 /// Where a frame came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,20 @@ struct Process {
     name: String,
     /// Whether it was warned about; once is enough.
     warned: bool,
+    blocks: usize,
+    pace: Arc<Pace>,
+    /// It does not read: its link is to be closed.
+    deaf: Arc<Notify>,
+}
+
+impl Process {
+    /// Queues what cannot wait. A process for which too much of that gathers does not read: its link ends.
+    fn push_urgent(&self, write: impl FnOnce(&mut BytesMut)) {
+        // A closed link is noticed by its reader.
+        if self.outbox.try_push(Class::Urgent, write) == Err(PushError::Full) {
+            self.deaf.notify_one();
+        }
+    }
 }
 
 /// The router's state; see the module's head.
@@ -72,6 +92,8 @@ pub(crate) struct Router {
     asks: Asks,
     written_off: WrittenOff,
     processes: HashMap<WorkerId, Process, Fast>,
+    /// Peers that were warned about; once is enough.
+    warned: HashSet<NodeId>,
     /// Which processes were told where a name is, and of which grant.
     told: HashMap<Arc<str>, (u64, Vec<WorkerId>)>,
     me: Direct,
@@ -92,6 +114,7 @@ impl Router {
             asks: Asks::default(),
             written_off: WrittenOff::default(),
             processes: HashMap::default(),
+            warned: HashSet::new(),
             told: HashMap::new(),
             me,
             peers,
@@ -101,10 +124,31 @@ impl Router {
         }
     }
 
-    /// A process was admitted.
-    pub(crate) fn attach(&mut self, id: WorkerId, name: String, outbox: Outbox, blocks: &[u64]) {
+    /// A process was admitted. Its link is read at the pace that is returned, and closed when it is notified.
+    pub(crate) fn attach(
+        &mut self,
+        id: WorkerId,
+        name: String,
+        outbox: Outbox,
+        blocks: &[u64],
+    ) -> (Arc<Pace>, Arc<Notify>) {
         blocks.iter().for_each(|block| self.table.lease(*block, id));
-        self.processes.insert(id, Process { outbox, name, warned: false });
+        let (pace, deaf) = <(Arc<Pace>, Arc<Notify>)>::default();
+        let (blocks, kept) = (blocks.len(), (pace.clone(), deaf.clone()));
+        self.processes.insert(id, Process { outbox, name, warned: false, blocks, pace, deaf });
+        kept
+    }
+
+    /// The block belongs to that process; `false` if it has as many as it may.
+    pub(super) fn lease(&mut self, block: u64, id: WorkerId) -> bool {
+        if let Some(process) = self.processes.get_mut(&id) {
+            if process.blocks >= BLOCKS_MAX {
+                return false;
+            }
+            process.blocks += 1;
+        }
+        self.table.lease(block, id);
+        true
     }
 
     /// The queue towards a process.
@@ -117,7 +161,8 @@ impl Router {
         for frame in frames {
             let (header, _) = Header::read(&frame).map_err(|error| error.to_string())?;
             if header.kind == Kind::Control {
-                self.events.push(Event::Control { process: from, body: control_body(frame)? });
+                let waits = self.processes.get(&from).map(|process| process.pace.one_more());
+                self.events.push(Event::Control { process: from, body: control_body(frame)?, waits });
             } else if self.table.owns(from, header.from) {
                 self.metrics.frames_from_processes.add(1);
                 self.forward(Origin::Process(from), header, frame);
@@ -132,16 +177,23 @@ impl Router {
     pub(crate) fn take_from_peer(&mut self, peer: NodeId, frames: Vec<BytesMut>) {
         for frame in frames {
             match Header::read(&frame) {
-                Ok((header, _)) if header.from.node == peer && header.kind != Kind::Control => {
+                Ok((header, _)) if self.may_come_from(peer, &header) => {
                     self.metrics.frames_from_peers.add(1);
                     self.forward(Origin::Peer(peer), header, frame);
                 }
                 Ok((header, _)) => {
-                    warn!(%peer, from = %header.from, kind = ?header.kind, "frame refused: it is not the peer's")
+                    self.warn_peer(peer, &format!("{:?} of {} is not the peer's", header.kind, header.from))
                 }
-                Err(error) => warn!(%peer, %error, "frame refused"),
+                Err(error) => self.warn_peer(peer, &error.to_string()),
             }
         }
+    }
+
+    /// From a peer only frames of its own are taken, and none of a boot that is over for good.
+    fn may_come_from(&self, peer: NodeId, header: &Header) -> bool {
+        header.from.node == peer
+            && header.kind != Kind::Control
+            && !matches!(self.table.route(header.from), Route::Nobody(Reason::HostLost))
     }
 
     /// A frame that this agent made.
@@ -155,8 +207,7 @@ impl Router {
     pub(crate) fn control(&self, to: WorkerId, message: &FromAgent) {
         let Some(process) = self.processes.get(&to) else { return };
         let header = Header { class: Class::Urgent, ..Header::new(Kind::Control) };
-        // A closed link is noticed by its reader.
-        let _ = process.outbox.try_push(Class::Urgent, |out| {
+        process.push_urgent(|out| {
             frame::write(out, &header, &[], &encode(message));
         });
     }
@@ -252,7 +303,10 @@ impl Router {
         match state.outbox.try_push_bytes(class, &frame) {
             Ok(()) => self.sent(Towards::Process(process), header, &frame),
             Err(PushError::Full) => {
-                let text = format!("{} takes its messages too slowly: 8 MiB wait", state.name);
+                if class == Class::Urgent {
+                    state.deaf.notify_one();
+                }
+                let text = format!("{} takes its messages too slowly: {} MiB wait", state.name, HELD_BYTES >> 20);
                 self.give_back(&frame, &Why::not_run(Reason::Full, text));
             }
             Err(PushError::Closed) => self.undeliverable(header, frame, Reason::WorkerLost, Turn::Last),
@@ -289,7 +343,7 @@ impl Router {
         match route {
             Route::Process(process) | Route::Stopping(process) => {
                 if let Some(state) = self.processes.get(&process) {
-                    let _ = state.outbox.try_push_bytes(Class::Urgent, &frame);
+                    state.push_urgent(|out| out.extend_from_slice(&frame));
                 }
             }
             Route::Peer(node) => {
