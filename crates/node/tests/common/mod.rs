@@ -18,14 +18,17 @@ use odeon_transport::{
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncRead, ReadBuf},
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -162,7 +165,33 @@ pub struct Process {
     outbox: Outbox,
     state: Arc<Mutex<State>>,
     next: AtomicU64,
+    frozen: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// The link of a process that may stop reading.
+struct Freezing<R> {
+    reader: R,
+    frozen: Arc<AtomicBool>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Freezing<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.frozen.load(Ordering::Acquire) {
+            // Looked at again as often as the runtime likes: nothing else wakes it.
+            let waker = context.waker().clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(5)).await;
+                waker.wake();
+            });
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.reader).poll_read(context, into)
+    }
 }
 
 pub fn type_info(name: &str, policy: Policy) -> TypeInfo {
@@ -213,9 +242,19 @@ impl Process {
         (decode(&Frame::read(bytes.freeze()).unwrap().body()).unwrap(), socket)
     }
 
+    /// An admitted process of which nothing is run yet.
+    pub async fn raw(agent: &Agent, role: Role, types: Vec<TypeInfo>) -> (Welcome, Socket) {
+        match Self::greet(agent, PROTOCOL_VERSION, (role, types)).await {
+            (FromAgent::Welcome(welcome), socket) => (welcome, socket),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
     fn run(welcome: Welcome, socket: Socket) -> Self {
         let (outbox, state) = (Outbox::default(), Arc::<Mutex<State>>::default());
+        let frozen = Arc::<AtomicBool>::default();
         let (reader, writer) = socket.split();
+        let reader = Freezing { reader, frozen: frozen.clone() };
         let (writing, reading, answering) = (outbox.clone(), state.clone(), outbox.clone());
         let me = Direct { node: welcome.node, boot: welcome.boot, serial: Serial(0) };
         let tasks = vec![
@@ -230,7 +269,7 @@ impl Process {
                 reading.lock().closed = true;
             }),
         ];
-        Self { welcome, outbox, state, next: AtomicU64::new(1), tasks }
+        Self { welcome, outbox, state, next: AtomicU64::new(1), frozen, tasks }
     }
 
     /// The process dies: its link is cut.
@@ -364,6 +403,34 @@ impl Process {
             (self.state.lock().control.iter().filter(|message| **message == told).count() >= times).then_some(())
         })
         .await;
+    }
+
+    /// It reads no more until what is returned is dropped.
+    pub fn freeze(&self) -> impl Drop + use<> {
+        struct Frozen(Arc<AtomicBool>);
+        impl Drop for Frozen {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        self.frozen.store(true, Ordering::Release);
+        Frozen(self.frozen.clone())
+    }
+
+    /// Sends when there is room towards the agent.
+    pub async fn send_when_room(&self, frame: &Frame) {
+        self.outbox.push_bytes(Class::Normal, frame.bytes()).await.unwrap();
+    }
+
+    /// A message or ask that came back for that reason.
+    pub fn any_back(&self, reason: Reason) -> Option<Frame> {
+        let state = self.state.lock();
+        state.frames.iter().find(|frame| frame.reason().is_some_and(|(why, _)| why == reason)).cloned()
+    }
+
+    /// How many messages came.
+    pub fn count(&self) -> usize {
+        self.state.lock().got.len()
     }
 
     pub fn is_closed(&self) -> bool {
