@@ -7,7 +7,7 @@ use super::Undelivered;
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     frame::{Class, Header, Kind, write},
-    limits::{LANE_KEPT_BYTES, LANE_QUEUE_BYTES},
+    limits::{LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES},
 };
 use std::{collections::VecDeque, task::Waker};
 
@@ -51,7 +51,7 @@ impl Outbound {
     /// Queues a frame; returns the writer to wake.
     pub(super) fn push(&mut self, frame: Bytes) -> Result<Option<Waker>, Bytes> {
         let urgent = frame.get(CLASS_AT) == Some(&(Class::Urgent as u8));
-        if !urgent && !self.has_room() {
+        if !urgent && !self.has_room() || self.bytes() >= LANE_BYTES_MAX {
             return Err(frame);
         }
         self.queue(frame);
