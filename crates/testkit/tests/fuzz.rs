@@ -1,7 +1,5 @@
 //! Every decoder over its corpus and seeded mutations of it; see `docs/testing.md`.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be read is missing")]
-
 use odeon_testkit::fuzz::{Counting, run};
 use std::{
     fs,

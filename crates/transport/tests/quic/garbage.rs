@@ -44,16 +44,16 @@ async fn random_datagrams_on_the_port_harm_nothing() {
 }
 
 /// A member that speaks raw QUIC: certified, and up to no good.
-struct Rogue {
-    connection: quinn::Connection,
+pub(crate) struct Rogue {
+    pub(crate) connection: quinn::Connection,
     /// Kept open: a stream that ends is a fault of its own.
-    streams: Vec<quinn::SendStream>,
+    pub(crate) streams: Vec<quinn::SendStream>,
     _endpoint: quinn::Endpoint,
 }
 
 impl Rogue {
     /// Dials, shows its certificate, greets as it should.
-    async fn dial(
+    pub(crate) async fn dial(
         authority: &odeon_transport::tls::Authority,
         agent: &mut Agent,
         protocol: &str,
@@ -82,7 +82,7 @@ impl Rogue {
         (Self { connection, streams: Vec::new(), _endpoint: endpoint }, accepted)
     }
 
-    async fn uni(&mut self, bytes: &[u8]) {
+    pub(crate) async fn uni(&mut self, bytes: &[u8]) {
         let Ok(mut stream) = self.connection.open_uni().await else { return };
         // The agent may have closed the connection already.
         let _ = stream.write_all(bytes).await;
@@ -101,14 +101,14 @@ impl Rogue {
     }
 }
 
-fn resume() -> Vec<u8> {
+pub(crate) fn resume() -> Vec<u8> {
     let mut bytes = vec![0u8];
     bytes.extend(9u64.to_le_bytes());
     bytes.extend([0; 8 + 4 * 8]);
     bytes
 }
 
-fn lane_head(lane: u8) -> Vec<u8> {
+pub(crate) fn lane_head(lane: u8) -> Vec<u8> {
     let mut bytes = vec![1, lane];
     bytes.extend(0u64.to_le_bytes());
     bytes

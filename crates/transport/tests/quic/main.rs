@@ -6,5 +6,6 @@ mod common;
 mod connections;
 mod control;
 mod garbage;
+mod greedy;
 mod joining;
 mod lanes;
