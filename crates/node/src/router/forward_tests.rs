@@ -52,6 +52,7 @@ struct World {
     router: Router,
     peers: Arc<Sent>,
     events: Arc<Queue<Event>>,
+    metrics: Arc<Metrics>,
     outboxes: Vec<Outbox>,
 }
 
@@ -63,7 +64,8 @@ impl World {
     /// Two workers: blocks 2 and 3.
     fn new() -> Self {
         let (peers, events) = (Arc::new(Sent::default()), Arc::new(Queue::default()));
-        let mut router = Router::new(at(ME, 0, 0), peers.clone(), events.clone(), Arc::new(Metrics::default()));
+        let metrics = Arc::new(Metrics::default());
+        let mut router = Router::new(at(ME, 0, 0), peers.clone(), events.clone(), metrics.clone());
         let outboxes: Vec<_> = [(W1, 2), (W2, 3)]
             .map(|(worker, block)| {
                 let outbox = Outbox::default();
@@ -71,7 +73,7 @@ impl World {
                 outbox
             })
             .into();
-        Self { router, peers, events, outboxes }
+        Self { router, peers, events, metrics, outboxes }
     }
 
     fn take(&mut self, from: WorkerId, frame: &Frame) {
@@ -325,4 +327,20 @@ async fn blocks_of_a_process_have_a_limit() {
     let leased = (0u64..).take_while(|number| world.router.lease(1000 + number, W1)).count();
     assert_eq!(leased, odeon_protocol::limits::BLOCKS_MAX - 1, "it had one");
     assert!(world.router.lease(7, W2));
+}
+
+#[tokio::test]
+async fn a_fence_that_comes_back_is_no_letter_and_counts_as_no_message() {
+    let mut world = World::new();
+    world.router.want_letters(true);
+    let tell = message(Kind::Tell, at(ME, 2, 1), at(ME, 9, 1), None);
+    let fence = Frame::new(Header { flags: flags::FENCE, ..tell.header }, &[], &[]);
+    world.take(W1, &fence);
+    let letters =
+        |world: &World| world.events.take_now().iter().filter(|event| matches!(event, Event::CameBack { .. })).count();
+    assert_eq!((letters(&world), world.metrics.returned.get()), (0, 0));
+    world.take(W1, &tell);
+    assert_eq!((letters(&world), world.metrics.returned.get()), (1, 1));
+    let back = world.out(W1).await;
+    assert_eq!(back.iter().filter(|frame| frame.header.kind == Kind::Returned).count(), 2);
 }

@@ -6,7 +6,7 @@ use odeon_cluster::Rate;
 use odeon_protocol::{
     WorkerId,
     control::{FromAgent, encode},
-    frame::{self, Class, Header, Kind},
+    frame::{self, Class, Header, Kind, flags},
     limits::DEAD_LETTERS_A_SECOND,
 };
 
@@ -17,9 +17,10 @@ impl Router {
         self.control_all(&FromAgent::DeadLettersWanted { wanted });
     }
 
-    /// A frame has come to the agent of its receiver: if it is a message that came back, whoever listens is to know.
+    /// A frame has come to the agent of its receiver: if it is a message that came back, whoever listens is to know. A
+    /// fence is no message.
     pub(super) fn note_letter(&mut self, header: &Header, bytes: &[u8]) {
-        if header.kind != Kind::Returned {
+        if header.kind != Kind::Returned || header.has(flags::FENCE) {
             return;
         }
         let Some(missed) = self.letters.as_mut().and_then(|rate| rate.pass(self.now)) else { return };

@@ -358,7 +358,9 @@ impl Router {
                 }
             }
             Route::Troupe | Route::Nobody(_) => {
-                self.metrics.dead_letters.add(1);
+                if !header.has(flags::FENCE) {
+                    self.metrics.dead_letters.add(1);
+                }
                 debug!(to = %header.to, kind = ?header.kind, "nobody waits for this any more");
             }
         }
@@ -464,9 +466,9 @@ impl Router {
         if !matches!(message.header.kind, Kind::Tell | Kind::Ask) || message.header.from.is_none() {
             return;
         }
-        self.metrics.returned.add(1);
         let header = &message.header;
         if !header.has(flags::FENCE) {
+            self.metrics.returned.add(1);
             self.troupes.came_back(header.to, (header.from, header.flow), header.sequence);
         }
         if message.header.kind == Kind::Ask && why.reason != Reason::Moved {
