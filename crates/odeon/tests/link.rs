@@ -415,6 +415,7 @@ async fn killing_a_named_actor_gives_the_next_instance_what_it_had_not_begun() {
 async fn a_lost_worker_fails_asks_and_frees_its_senders() {
     let pair = pair().await;
     pair.agent.place_at(1);
+    pair.agent.say(0, &FromAgent::DeadLettersWanted { wanted: true });
     let gated = pair.one.named::<Gated>("lost");
     let teller = pair.teller("lost").await;
     teller.tell(TellGated { to: gated.clone(), count: 300 }).await.unwrap();
@@ -426,6 +427,11 @@ async fn a_lost_worker_fails_asks_and_frees_its_senders() {
     pair.agent.cut(1);
     let error = ask.await.unwrap().unwrap_err();
     assert!(matches!(error, AskError::WorkerLost { may_have_run: true, .. }), "{error:?}");
+    let letter = |_, message: &ToAgent| {
+        matches!(message, ToAgent::DeadLetter(letter)
+            if letter.count > 1 && letter.message.is_empty() && letter.may_have_run && letter.reason == Reason::WorkerLost)
+    };
+    until("one letter tells how many were lost", || pair.agent.was_told(letter)).await;
     until("the teller goes on", || {
         pair.one.stats().flows == 0 || accepted.load(Ordering::SeqCst) > u64::from(FLOW_WINDOW)
     })

@@ -8,7 +8,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A message that came back: it is known not to have been handled, or it was told and its handler failed.
+/// A message that came back: it is known not to have been handled, or it was told and its handler failed. Or several that
+/// were lost with their receiver's process or host; see [`DeadLetter::count`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The host where it came back, by name.
@@ -17,7 +18,8 @@ pub struct DeadLetter {
     pub from: Address,
     /// Whom it was for.
     pub to: Address,
-    /// The message's name, `poll.Response`; `#` and its type id in hexadecimal where nobody on the way knows the name.
+    /// The message's name, `poll.Response`; `#` and its type id in hexadecimal where nobody on the way knows the name;
+    /// nothing if all that is known of it is [`DeadLetter::count`].
     pub message: String,
     /// FNV-1a of the message's whole name; 0 if it was sent by its name, as JSON.
     pub type_id: u64,
@@ -35,6 +37,10 @@ pub struct DeadLetter {
     pub body_bytes: u64,
     /// How many others came back since the last letter and are not told of: too many came at once.
     pub missed: u64,
+    /// How many messages it stands for: 1, but for those of one sender that were lost with their receiver's process or host.
+    /// They may have run, and nothing else is known of them.
+    #[serde(default = "one")]
+    pub count: u32,
 }
 
 impl DeadLetter {
@@ -71,6 +77,7 @@ impl DeadLetter {
             body_bytes: body.len() as u64,
             body: body[..body.len().min(DEAD_LETTER_BODY_BYTES)].to_vec(),
             missed: 0,
+            count: 1,
         }
     }
 
@@ -86,6 +93,12 @@ impl DeadLetter {
         self.message == unnamed(self.type_id)
     }
 
+    /// How many messages are not told of if this letter is not.
+    #[must_use]
+    pub fn stands_for(&self) -> u64 {
+        self.missed.saturating_add(u64::from(self.count))
+    }
+
     /// The same within its limits: what is longer is cut.
     #[must_use]
     pub fn bounded(mut self) -> Self {
@@ -93,7 +106,8 @@ impl DeadLetter {
         self.body.truncate(DEAD_LETTER_BODY_BYTES);
         cut(&mut self.text, DEAD_LETTER_TEXT_BYTES);
         cut(&mut self.message, TYPE_NAME_BYTES_MAX);
-        if self.message.is_empty() {
+        self.count = self.count.max(1);
+        if self.message.is_empty() && self.type_id != 0 {
             self.message = unnamed(self.type_id);
         }
         self
@@ -102,6 +116,10 @@ impl DeadLetter {
 
 fn unnamed(type_id: u64) -> String {
     format!("#{type_id:016x}")
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn cut(text: &mut String, bytes: usize) {
@@ -148,7 +166,9 @@ mod tests {
         let mut letter = DeadLetter::of_frame(&frame, "");
         letter.text = "é".repeat(2000);
         letter.body = vec![1; 9000];
+        letter.count = 0;
         let letter = letter.bounded();
+        assert_eq!((letter.count, letter.stands_for()), (1, 1));
         assert_eq!(letter.text.len(), DEAD_LETTER_TEXT_BYTES);
         assert_eq!((letter.body.len(), letter.body_bytes), (DEAD_LETTER_BODY_BYTES, 9000));
     }

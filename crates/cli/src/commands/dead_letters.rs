@@ -50,6 +50,7 @@ fn document(letter: &DeadLetter) -> Value {
         "body_bytes": letter.body_bytes,
         "cut": letter.is_cut(),
         "missed": letter.missed,
+        "count": letter.count,
     });
     match as_json(letter) {
         Some(body) => document["body"] = body,
@@ -71,7 +72,12 @@ fn lines(letter: &DeadLetter) -> Vec<String> {
     };
     // The text may have any character in it; a letter is one line.
     let text = letter.text.replace(char::is_control, " ");
-    let (host, message, from, to) = (&letter.host, &letter.message, &letter.from, &letter.to);
+    let message = match (&*letter.message, letter.count) {
+        ("", 1) => "1 message".to_owned(),
+        ("", count) => format!("{count} messages"),
+        (name, _) => name.to_owned(),
+    };
+    let (host, from, to) = (&letter.host, &letter.from, &letter.to);
     lines.push(format!("{host}  {message}  {from} → {to}  {}: {text}{ran}  {body}", letter.reason));
     lines
 }
@@ -122,5 +128,7 @@ mod tests {
         let lines = lines(&letter(Codec::Json, b"{}"));
         assert!(lines[0].contains("2 more") && lines.len() == 2, "{lines:?}");
         assert!(lines[1].starts_with("h1  Add  ") && lines[1].ends_with("no such actor: two lines  {}"), "{lines:?}");
+        let lost = DeadLetter { message: String::new(), count: 12, ..letter(Codec::Raw, &[]) };
+        assert!(super::lines(&lost)[1].starts_with("h1  12 messages  "));
     }
 }

@@ -43,10 +43,10 @@ struct Outgoing {
 impl Outgoing {
     fn push(&mut self, letter: &DeadLetter) -> u64 {
         if self.waiting.len() == DEAD_LETTERS_KEPT {
-            self.missed += letter.missed + 1;
-            return 1;
+            self.missed = self.missed.saturating_add(letter.stands_for());
+            return u64::from(letter.count);
         }
-        let missed = std::mem::take(&mut self.missed) + letter.missed;
+        let missed = std::mem::take(&mut self.missed).saturating_add(letter.missed);
         self.waiting.push(DeadLetter { missed, ..letter.clone() });
         0
     }
@@ -123,11 +123,11 @@ impl Controller {
     fn hear(&mut self, letter: DeadLetter) {
         let letter = self.with_name(letter);
         for (process, before) in &mut self.letters.here {
-            let missed = std::mem::take(before) + letter.missed;
+            let missed = std::mem::take(before).saturating_add(letter.missed);
             let message = FromAgent::DeadLetter(Box::new(DeadLetter { missed, ..letter.clone() }));
             if !self.parts.router.control_if_room(*process, &message) {
-                *before = missed + 1;
-                self.parts.metrics.letters_missed.add(1);
+                *before = missed.saturating_add(u64::from(letter.count));
+                self.parts.metrics.letters_missed.add(u64::from(letter.count));
             }
         }
     }
@@ -139,14 +139,14 @@ impl Controller {
         };
         outgoing.busy = true;
         let letters = std::mem::take(&mut outgoing.waiting);
-        let lost = letters.iter().map(|letter| letter.missed + 1).sum::<u64>();
+        let lost = letters.iter().map(DeadLetter::stands_for).fold(0, u64::saturating_add);
         let convention = self.parts.convention.clone();
         let sent = async move { convention.call(node, PeerRequest::DeadLetters(letters), CALL_WAIT).await };
         self.begin(sent, move |controller, sent| {
             let arrived = matches!(sent, Ok(PeerReply::Done));
             if let Some(outgoing) = controller.letters.there.get_mut(&node) {
                 outgoing.busy = false;
-                outgoing.missed += if arrived { 0 } else { lost };
+                outgoing.missed = outgoing.missed.saturating_add(if arrived { 0 } else { lost });
             }
             controller.send_letters(node);
         });

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     core::{
-        AnyCell,
+        AnyCell, Origin,
         cell::{self, Birth, Extra, Identity},
     },
     error::Error,
@@ -222,7 +222,8 @@ impl Link {
         self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
         let body = ReturnedBody::Lost { count };
         let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
-        system.came_back(system.sender(sender), lost);
+        let sender = system.sender(sender).map_or(Origin::Outside, Origin::Local);
+        system.give_back_to(sender, lost);
     }
 }
 

@@ -50,7 +50,8 @@ impl System {
     /// Hears of every message that comes back, on any host of the convention, from now on: not handled, or told and
     /// failed; whether its sender hears of it or not. Under [`System::local`] that is any of this process.
     ///
-    /// Told messages are meant, and asks that came back before a handler began. An ask whose handler failed, or that was
+    /// Told messages are meant, and asks that came back before a handler began. Those that were told and lost with their
+    /// receiver's process or host come as one letter for each sender; see [`DeadLetter::count`]. An ask whose handler failed, or that was
     /// lost with its receiver, has an error where it was asked and is no dead letter; nor is what `tell` itself refuses.
     ///
     /// Bodies are cut after 4 KiB. A process tells of 1,000 messages a second, and 1,024 wait here to be taken; what is too
@@ -129,9 +130,9 @@ impl Letters {
     pub(crate) fn hear(&self, letter: &DeadLetter) {
         let mut listeners = self.listeners.lock();
         for listener in listeners.iter_mut().flatten() {
-            let missed = mem::take(&mut listener.missed) + letter.missed;
+            let missed = mem::take(&mut listener.missed).saturating_add(letter.missed);
             if listener.sender.try_send(DeadLetter { missed, ..letter.clone() }).is_err() {
-                listener.missed = missed + 1;
+                listener.missed = missed.saturating_add(u64::from(letter.count));
             }
         }
     }
@@ -141,19 +142,25 @@ impl Letters {
         *self.listeners.lock() = None;
     }
 
-    /// Whether one more may be told of now; if so, how many were not since the last.
-    fn admit(&self) -> Option<u64> {
+    /// Whether a letter that stands for so many may be told of now; if so, how many were not since the last.
+    fn admit(&self, count: u32) -> Option<u64> {
         if !self.wanted.load(Ordering::Relaxed) {
             return None;
         }
-        self.rate.lock().pass(Time::from_nanos(clock::coarse()))
+        let mut rate = self.rate.lock();
+        let passed = rate.pass(Time::from_nanos(clock::coarse()));
+        if passed.is_none() {
+            // One it has counted itself.
+            rate.miss(u64::from(count.saturating_sub(1)));
+        }
+        passed
     }
 }
 
 impl Inner {
     /// Tells whoever listens, on any host, of a message that came back within this process.
     pub(crate) fn tell_of(&self, origin: &Origin, returned: &Returned) {
-        let Some(missed) = self.letters.admit() else { return };
+        let Some(missed) = self.letters.admit(returned.count()) else { return };
         let (message, type_id, codec, body) = written(&returned.body);
         let letter = DeadLetter {
             host: self.host.clone(),
@@ -168,9 +175,11 @@ impl Inner {
             body_bytes: body.len() as u64,
             body,
             missed,
+            count: returned.count(),
         };
+        let missed = letter.stands_for();
         if !self.outside().dead_letter(letter.bounded()) {
-            self.letters.rate.lock().miss(missed + 1);
+            self.letters.rate.lock().miss(missed);
         }
     }
 

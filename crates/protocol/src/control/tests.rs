@@ -74,6 +74,7 @@ fn letter() -> DeadLetter {
         body: vec![1, 2],
         body_bytes: 5000,
         missed: 3,
+        count: 300,
     }
 }
 
