@@ -133,7 +133,7 @@ impl Relay {
         let to = back.to().to_string();
         let Some(run) = self.runs.iter_mut().find(|run| run.to == to) else { return };
         let ended = if back.may_have_run() { &mut run.sent.unsettled } else { &mut run.sent.returned };
-        *ended += 1;
+        *ended += u64::from(back.count());
     }
 }
 
