@@ -35,6 +35,8 @@ pub(crate) enum Event {
         /// How many came back since the last and are not told of.
         missed: u64,
     },
+    /// So much waits for another agent that answers to it are dropped; said once for each boot of it.
+    AnswersDropped { node: NodeId },
     /// A process's link has ended; everything it said was taken.
     Closed { process: WorkerId, why: Option<String> },
     /// A process's blocks of serials are gone with it.

@@ -65,6 +65,8 @@ metrics! {
     counter dead_letters,
     /// Dead letters that reached no listener as too many waited for it.
     counter letters_missed,
+    /// Answers, reports and returned messages that were dropped as too much waited for their host.
+    counter answers_dropped,
     /// Frames refused because their sender was not who sent them.
     counter refused,
     /// Worker processes that ended without having been asked to.

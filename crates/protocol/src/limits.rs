@@ -135,5 +135,6 @@ pub const LANES: usize = 4;
 pub const LANE_QUEUE_BYTES: usize = LINK_QUEUE_BYTES / LANES;
 /// Bytes of one lane that are kept until the peer has acknowledged them.
 pub const LANE_KEPT_BYTES: usize = 16 << 20;
-/// Bytes of one lane, sent or not, beyond which even urgent frames have to wait: its peer takes nothing any more.
+/// Bytes of one lane, sent or not, beyond which even urgent frames have to wait, with the agent: its peer takes nothing any more.
+/// An agent for which [`HELD_BYTES`] wait as well gets no more answers; they are counted in `answers_dropped`.
 pub const LANE_BYTES_MAX: usize = 2 * (LANE_KEPT_BYTES + LANE_QUEUE_BYTES);

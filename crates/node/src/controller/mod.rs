@@ -222,6 +222,10 @@ impl Controller {
             Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
             Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
             Event::CameBack { frame, missed } => self.on_came_back(&frame, missed),
+            Event::AnswersDropped { node } => {
+                let host = self.host_name(node);
+                warn!(host, %node, "answers to this host are dropped, as later ones are without a word: too much waits for it");
+            }
             Event::Closed { process, why } => self.on_closed(process, why.as_deref()),
             Event::Lost { process, blocks } => self.on_blocks_lost(process, blocks),
             Event::Hello { process, greeting, hello, reply } => {

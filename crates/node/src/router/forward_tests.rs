@@ -344,3 +344,16 @@ async fn a_fence_that_comes_back_is_no_letter_and_counts_as_no_message() {
     let back = world.out(W1).await;
     assert_eq!(back.iter().filter(|frame| frame.header.kind == Kind::Returned).count(), 2);
 }
+
+#[tokio::test]
+async fn answers_that_find_no_room_are_counted_and_told_of_once() {
+    let mut world = World::new();
+    *world.peers.full.lock() = true;
+    for sequence in 0..3 {
+        let header = Header { from: at(ME, 2, 1), to: at(FAR, 1, 1), flow: 1, sequence, ..Header::new(Kind::Settled) };
+        world.take(W1, &Frame::new(header, &[], &[]));
+    }
+    let told = world.events.take_now();
+    assert_eq!(told.iter().filter(|event| matches!(event, Event::AnswersDropped { node: FAR })).count(), 1);
+    assert_eq!(world.metrics.answers_dropped.get(), 3);
+}

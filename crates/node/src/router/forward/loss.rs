@@ -100,6 +100,7 @@ impl Router {
             self.peers.take_back(node, &|frame| is_message(frame) && to_of(frame).is_some_and(|to| to.boot <= boot));
         self.undelivered(back, why);
         self.written_off.forget(node);
+        self.overfull.remove(&node);
         self.members_lost(|member| member.node == node && member.boot <= boot, true);
         self.peer_lost(node, why);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
@@ -131,6 +132,14 @@ impl Router {
     fn peer_lost(&mut self, node: NodeId, why: &Why) {
         for (key, of) in self.asks.lose(Towards::Peer(node)) {
             self.fail(key, of, &Why { may_have_run: true, ..why.clone() });
+        }
+    }
+
+    /// Who waits for that answer waits until it gives up, or its host or ours is gone.
+    pub(super) fn answer_dropped(&mut self, node: NodeId) {
+        self.metrics.answers_dropped.add(1);
+        if self.overfull.insert(node) {
+            self.events.push(Event::AnswersDropped { node });
         }
     }
 

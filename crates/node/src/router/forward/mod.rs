@@ -94,6 +94,8 @@ pub(crate) struct Router {
     processes: HashMap<WorkerId, Process, Fast>,
     /// Peers that were warned about; once is enough.
     warned: HashSet<NodeId>,
+    /// Peers to which answers were dropped.
+    overfull: HashSet<NodeId>,
     /// Which processes were told where a name is, and of which grant.
     told: HashMap<Arc<str>, (u64, Vec<WorkerId>)>,
     me: Direct,
@@ -115,6 +117,7 @@ impl Router {
             written_off: WrittenOff::default(),
             processes: HashMap::default(),
             warned: HashSet::new(),
+            overfull: HashSet::new(),
             told: HashMap::new(),
             me,
             peers,
@@ -355,6 +358,7 @@ impl Router {
                 let frame = frame.freeze();
                 if !self.peers.send(node, frame.clone()) {
                     self.note_letter(header, &frame);
+                    self.answer_dropped(node);
                 }
             }
             Route::Troupe | Route::Nobody(_) => {
