@@ -1,7 +1,7 @@
 //! Data links: frames to and from the other agents, one set of lanes for each boot of each peer.
 //!
-//! - **LI-1.** A link that is down is dialled until it is up or the other agent's start is over. After [`DOWN_MAX`] the
-//!   router is told, who takes the messages back; answers wait on.
+//! - **LI-1.** A link that is down is dialled until it is up or the other agent's start is over. From [`DOWN_MAX`]
+//!   on the router is told at every look, and takes the messages back; answers wait on.
 //! - **LI-2.** A new boot of a peer gets new lanes; what waited for the old one goes back.
 //! - **LI-3.** Frames that arrive before the router is there wait for it.
 
@@ -60,8 +60,8 @@ pub struct LinkStatus {
 #[derive(Debug)]
 struct Link {
     lanes: Lanes,
-    /// Since when it is not connected, and whether that has been told.
-    down: Option<(Instant, bool)>,
+    /// Since when it is not connected.
+    down: Option<Instant>,
     dialling: bool,
 }
 
@@ -111,7 +111,7 @@ impl Links {
         }
         let receiver = Arc::new(Receiver { peers: self.peers.clone() });
         let lanes = Lanes::new(node, boot, receiver);
-        let link = Link { lanes: lanes.clone(), down: Some((Instant::now(), false)), dialling: false };
+        let link = Link { lanes: lanes.clone(), down: Some(Instant::now()), dialling: false };
         let old = links.insert(node, link);
         drop(links);
         if let Some(old) = old {
@@ -169,7 +169,7 @@ impl Links {
 
     fn detached(&self, node: NodeId, why: &Closed) {
         if let Some(link) = self.links.lock().get_mut(&node) {
-            link.down = Some((Instant::now(), false));
+            link.down = Some(Instant::now());
         }
         tracing::debug!(%node, %why, "a data link is down");
         if let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) {
@@ -226,10 +226,10 @@ impl Links {
                 back.push((*node, link.lanes.give_up()));
                 return false;
             }
-            if let Some((since, told)) = &mut link.down {
+            if let Some(since) = link.down {
                 wanted.push(*node);
-                if !*told && since.elapsed() >= DOWN_MAX {
-                    *told = true;
+                // Again and again: what was sent since is not to wait either.
+                if since.elapsed() >= DOWN_MAX {
                     unreachable.push(*node);
                 }
             }

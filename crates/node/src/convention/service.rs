@@ -25,7 +25,8 @@ pub trait Service: Send + Sync + 'static {
     /// Frames that were not brought to their host, because that start of its agent is over.
     fn undelivered(&self, node: NodeId, frames: Undelivered);
 
-    /// The link has been down for 10 s; told once each time. Frames for the host wait on unless they are taken back.
+    /// The link has been down for 10 s or longer; told four times a second while that is so. Frames for the host wait on
+    /// unless they are taken back.
     fn unreachable(&self, node: NodeId);
 
     /// Whether the agent is reached over its data connection; told at each change.

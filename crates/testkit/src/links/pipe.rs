@@ -45,8 +45,8 @@ pub(super) struct Pipe {
     /// Until when every tenth packet is lost.
     pub(super) lossy_until: Time,
     pub(super) down_since: Time,
-    /// Whether each end was told of a long absence.
-    pub(super) told: [bool; 2],
+    /// When each end is told of a long absence next.
+    pub(super) tell_at: [Time; 2],
     pub(super) dial_at: Time,
 }
 
@@ -91,7 +91,7 @@ impl Pipe {
     /// The connection is gone. Some of what was under way arrives all the same, late.
     pub(super) fn break_off(&mut self, now: Time, random: &mut Random) {
         let Some(connection) = self.connection.take() else { return };
-        (self.down_since, self.told) = (now, [false; 2]);
+        (self.down_since, self.tell_at) = (now, [now; 2]);
         self.dial_at = now + Duration::from_millis(random.below(300));
         for (to, items) in connection.under_way.into_iter().enumerate() {
             let keep = random.below(items.len() as u64 + 1) as usize;

@@ -118,9 +118,9 @@ impl World {
             }
             if pipe.connection.is_none() {
                 for (end, other) in [(0, 1), (1, 0)] {
-                    let long = self.now.since(pipe.down_since) >= DOWN_MAX;
-                    if long && !pipe.told[end] && self.awake(ends[end]) {
-                        pipe.told[end] = true;
+                    let due = self.now.since(pipe.down_since) >= DOWN_MAX && pipe.tell_at[end] <= self.now;
+                    if due && self.awake(ends[end]) {
+                        pipe.tell_at[end] = self.now + Duration::from_millis(250);
                         self.host(ends[end]).agent.unreachable(ends[other]);
                     }
                 }
