@@ -13,7 +13,7 @@
 //! - **L-1.** Between two live boots each frame is received exactly once, in order per lane, whatever happens to
 //!   connections, unless it was given up.
 //! - **L-2.** What is given up is told apart: surely not received, or perhaps.
-//! - **L-3.** At most [`LANE_QUEUE_BYTES`] of a lane wait unsent and [`LANE_KEPT_BYTES`] unacknowledged, [`LANE_BYTES_MAX`]
+//! - **L-3.** At most `LANE_QUEUE_BYTES` of a lane wait unsent and `LANE_KEPT_BYTES` unacknowledged, `LANE_BYTES_MAX`
 //!   with urgent frames.
 //! - **L-4.** A malformed stream closes its connection with a named reason; the frames before the fault are received.
 
