@@ -311,9 +311,11 @@ fn how_do_i_get_in() {
     assert_eq!(told.status, 202, "{told:?}");
     let asked = curl(&page.take("curl -X POST localhost:7480/v1/ask/c1/Get"), &http);
     assert_eq!((asked.status, &asked.body["value"]), (200, &json!(5)), "{asked:?}");
+    let settled = curl(&page.take("curl -X POST 'localhost:7480/v1/tell/c1/Add?settled=1"), &http);
+    assert_eq!((settled.status, &settled.body), (200, &json!({})), "{settled:?}");
     page.end();
 
     let nobody = curl(&format!("curl -X POST {http}/v1/ask/nobody/Get"), &http);
     assert_eq!((nobody.status, &nobody.body["error"]["may_have_run"]), (404, &json!(false)), "{nobody:?}");
-    assert_eq!(convention.agents[0].ask("c1", "Get", "")["value"], 5);
+    assert_eq!(convention.agents[0].ask("c1", "Get", "")["value"], 10);
 }
