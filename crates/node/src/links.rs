@@ -39,16 +39,11 @@ impl Links {
     /// Sends what gathered, until nothing is left.
     async fn drain(self, node: NodeId) {
         loop {
-            let next = {
-                let mut all = self.waiting.lock();
-                let Some(next) = all.get(&node).and_then(|waiting| waiting.frames.front().cloned()) else {
-                    // Taken back meanwhile.
-                    all.remove(&node);
-                    return;
-                };
-                next
-            };
-            self.convention.room(node, &next).await;
+            let next = self.waiting.lock().get(&node).and_then(|waiting| waiting.frames.front().cloned());
+            // Where all was taken back meanwhile, the next look finds nothing and ends this.
+            if let Some(next) = next {
+                self.convention.room(node, &next).await;
+            }
             let mut all = self.waiting.lock();
             let Some(waiting) = all.get_mut(&node) else { return };
             while let Some(frame) = waiting.frames.pop_front() {

@@ -2,7 +2,7 @@
 
 use crate::{
     address::{Address, Direct},
-    frame::{Codec, Extension, Frame, flags},
+    frame::{Codec, Frame, flags},
     limits::{DEAD_LETTER_BODY_BYTES, DEAD_LETTER_TEXT_BYTES, TYPE_NAME_BYTES_MAX},
     reason::Reason,
 };
@@ -49,15 +49,6 @@ impl DeadLetter {
     pub fn of_frame(frame: &Frame, host: &str) -> Self {
         let header = &frame.header;
         let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
-        let mut name = None;
-        let mut troupe = None;
-        for extension in frame.extensions().flatten() {
-            match extension {
-                Extension::Message(known) => name = Some(known),
-                Extension::Troupe(place) => troupe = Some(place),
-                _ => {}
-            }
-        }
         let address = |name: Option<&str>, place: Direct, starts| match name {
             Some(name) => Address::named(name, starts),
             None => Address::Direct(place),
@@ -66,9 +57,10 @@ impl DeadLetter {
         Self {
             host: host.to_owned(),
             from: address(frame.from_name(), header.to, false),
-            to: troupe
+            to: frame
+                .troupe()
                 .map_or_else(|| address(frame.to_name(), header.from, header.has(flags::STARTS)), Address::Troupe),
-            message: name.map_or_else(|| unnamed(header.type_id), str::to_owned),
+            message: frame.message_name().map_or_else(|| unnamed(header.type_id), str::to_owned),
             type_id: header.type_id,
             reason,
             text: text.to_owned(),
@@ -130,7 +122,7 @@ fn cut(text: &mut String, bytes: usize) {
 mod tests {
     use super::*;
     use crate::{
-        frame::{Header, Kind},
+        frame::{Extension, Header, Kind},
         id::{Boot, NodeId, Serial},
     };
 

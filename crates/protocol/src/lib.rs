@@ -14,6 +14,7 @@
 //! | [`dead_letter`] | a message that came back, for whoever listens |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
+//! | [`ring`] | numbers of a flow, as a set |
 //! | [`limits`] | every bound of the runtime |
 
 pub mod address;
@@ -31,6 +32,7 @@ pub mod peer;
 #[doc(hidden)]
 pub mod planted;
 pub mod reason;
+pub mod ring;
 pub mod time;
 
 pub use address::{Address, Direct, ParseAddressError};

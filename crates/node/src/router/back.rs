@@ -81,19 +81,7 @@ pub(crate) fn set_from(frame: &mut [u8], from: Direct) {
 
 /// Who waits for the answer to an ask: its sender, unless it was forwarded.
 pub(crate) fn asker(ask: &Frame) -> (Direct, u64) {
-    let forwarded = ask.extensions().flatten().find_map(|extension| match extension {
-        Extension::ReplyTo { to, correlation } => Some((to, correlation)),
-        _ => None,
-    });
-    forwarded.unwrap_or((ask.header.from, ask.header.correlation))
-}
-
-/// The troupe through which a message went to its member.
-pub(crate) fn troupe_of(message: &Frame) -> Option<Direct> {
-    message.extensions().flatten().find_map(|extension| match extension {
-        Extension::Troupe(troupe) => Some(troupe),
-        _ => None,
-    })
+    ask.reply_to().unwrap_or((ask.header.from, ask.header.correlation))
 }
 
 /// A frame of raw bytes.

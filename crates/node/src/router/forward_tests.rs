@@ -263,6 +263,22 @@ async fn what_a_lost_member_had_is_told_to_its_sender_and_what_it_had_not_goes_t
 }
 
 #[tokio::test]
+async fn a_member_that_is_lost_and_not_reached_has_nothing_more_to_say() {
+    let mut world = World::new();
+    let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));
+    world.router.table.keep(1);
+    world.router.troupe(troupe, &[there], false);
+    (0..3).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
+    // The other agent has received the messages, and is cut off with the fence.
+    world.peers.frames.lock().clear();
+    world.router.blocks_lost(FAR, Boot(10), vec![3]);
+    world.router.peer_unreachable(FAR, &Why::not_run(Reason::Unreachable, "cut off"));
+    let out = world.out(W1).await;
+    assert_eq!(told_lost(&out), [0]);
+    assert_eq!((out.len(), out[0].header.correlation), (1, 3), "all three at once, and no fence");
+}
+
+#[tokio::test]
 async fn a_member_elsewhere_is_asked_first_what_comes_back() {
     let mut world = World::new();
     let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));

@@ -5,48 +5,33 @@
 //! - **HA-2.** Numbers of one flow lie within 256, as its window bounds them; so do the flows of a sender.
 
 use super::hash::Fast;
-use odeon_protocol::{Direct, frame::Header};
+use odeon_protocol::{Direct, frame::Header, ring::Ring};
 use std::collections::HashMap;
 
 /// A flow as its sender numbers it.
 pub(super) type Flow = (Direct, u32);
 
-#[derive(Debug, Default)]
+/// What a member has of one flow.
+#[derive(Debug)]
 struct Numbers {
+    /// Through which it came.
+    troupe: Direct,
     latest: u32,
-    /// A bit for each of the last 256.
-    bits: [u64; 4],
+    open: Ring,
 }
 
 impl Numbers {
-    const SPAN: u32 = 256;
-
-    fn bit(number: u32) -> (usize, u64) {
-        let bit = number % Self::SPAN;
-        ((bit / 64) as usize, 1 << (bit % 64))
-    }
-
     fn add(&mut self, number: u32) {
-        if self.bits == [0; 4] || number.wrapping_sub(self.latest) < u32::MAX / 2 {
+        if self.open.is_empty() || number.wrapping_sub(self.latest) < u32::MAX / 2 {
             self.latest = number;
         }
-        let (word, bit) = Self::bit(number);
-        self.bits[word] |= bit;
+        self.open.set(number);
     }
 
     fn remove(&mut self, number: u32) {
-        if self.latest.wrapping_sub(number) < Self::SPAN {
-            let (word, bit) = Self::bit(number);
-            self.bits[word] &= !bit;
+        if self.latest.wrapping_sub(number) < Ring::BITS {
+            self.open.clear(number);
         }
-    }
-
-    fn all(&self) -> impl Iterator<Item = u32> + '_ {
-        let oldest = self.latest.wrapping_sub(Self::SPAN - 1);
-        (0..Self::SPAN).map(move |offset| oldest.wrapping_add(offset)).filter(|number| {
-            let (word, bit) = Self::bit(*number);
-            self.bits[word] & bit != 0
-        })
     }
 }
 
@@ -57,11 +42,12 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    /// A message goes to that member.
-    pub(super) fn add(&mut self, member: Direct, message: &Header) {
+    /// A message of that troupe goes to that member.
+    pub(super) fn add(&mut self, (troupe, member): (Direct, Direct), message: &Header) {
         if message.flow != 0 {
             let flows = self.members.entry(member).or_default();
-            flows.entry((message.from, message.flow)).or_default().add(message.sequence);
+            let begin = || Numbers { troupe, latest: message.sequence, open: Ring::default() };
+            flows.entry((message.from, message.flow)).or_insert_with(begin).add(message.sequence);
         }
     }
 
@@ -69,31 +55,36 @@ impl Handed {
     pub(super) fn remove(&mut self, member: Direct, flow: Flow, first: u32, count: u32) {
         let Some(flows) = self.members.get_mut(&member) else { return };
         let Some(numbers) = flows.get_mut(&flow) else { return };
-        (0..count.min(Numbers::SPAN)).for_each(|offset| numbers.remove(first.wrapping_add(offset)));
-        if numbers.bits == [0; 4] {
-            flows.remove(&flow);
-            if flows.is_empty() {
-                self.members.remove(&member);
-            }
+        (0..count.min(Ring::BITS)).for_each(|offset| numbers.remove(first.wrapping_add(offset)));
+        if numbers.open.is_empty() {
+            self.forget(member, flow);
         }
     }
 
-    /// The flows of which members that fit have something.
-    pub(super) fn flows(&self, fits: impl Fn(Direct) -> bool) -> Vec<(Direct, Flow)> {
+    fn forget(&mut self, member: Direct, flow: Flow) -> Option<Numbers> {
+        let flows = self.members.get_mut(&member)?;
+        let numbers = flows.remove(&flow);
+        if flows.is_empty() {
+            self.members.remove(&member);
+        }
+        numbers
+    }
+
+    /// The flows of which members that fit have something: the member, its troupe, the flow.
+    pub(super) fn flows(&self, fits: impl Fn(Direct) -> bool) -> Vec<(Direct, Direct, Flow)> {
         let members = self.members.iter().filter(|(member, _)| fits(**member));
-        let mut all: Vec<_> = members.flat_map(|(member, flows)| flows.keys().map(|flow| (*member, *flow))).collect();
+        let of = |(member, flows): (&Direct, &HashMap<Flow, Numbers, Fast>)| {
+            let member = *member;
+            flows.iter().map(move |(flow, numbers)| (member, numbers.troupe, *flow)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = members.flat_map(of).collect();
         all.sort_unstable();
         all
     }
 
-    /// Takes out what that member has of a flow: nobody will report it.
-    pub(super) fn take(&mut self, member: Direct, flow: Flow) -> Vec<u32> {
-        let Some(flows) = self.members.get_mut(&member) else { return Vec::new() };
-        let taken = flows.remove(&flow).map(|numbers| numbers.all().collect()).unwrap_or_default();
-        if flows.is_empty() {
-            self.members.remove(&member);
-        }
-        taken
+    /// Takes out what that member has of a flow, as ranges: nobody will report it.
+    pub(super) fn take(&mut self, member: Direct, flow: Flow) -> Vec<(u32, u32)> {
+        self.forget(member, flow).map(|numbers| numbers.open.ranges(numbers.latest)).unwrap_or_default()
     }
 
     /// The senders that fit are gone: nobody is to be told.
@@ -122,13 +113,13 @@ mod tests {
     fn what_has_not_ended_is_told_with_its_numbers() {
         let mut handed = Handed::default();
         for number in u32::MAX - 2..=u32::MAX {
-            handed.add(at(9), &message(number));
+            handed.add((at(4), at(9)), &message(number));
         }
-        handed.add(at(9), &message(0));
-        handed.add(at(8), &message(1));
+        handed.add((at(4), at(9)), &message(0));
+        handed.add((at(4), at(8)), &message(1));
         handed.remove(at(9), (at(1), 5), u32::MAX - 1, 1);
-        assert_eq!(handed.flows(|member| member == at(9)), [(at(9), (at(1), 5))]);
-        assert_eq!(handed.take(at(9), (at(1), 5)), [u32::MAX - 2, u32::MAX, 0]);
+        assert_eq!(handed.flows(|member| member == at(9)), [(at(9), at(4), (at(1), 5))]);
+        assert_eq!(handed.take(at(9), (at(1), 5)), [(u32::MAX - 2, 1), (u32::MAX, 2)]);
         handed.remove(at(8), (at(1), 5), 1, 1);
         assert!(handed.members.is_empty());
     }
@@ -136,7 +127,7 @@ mod tests {
     #[test]
     fn nobody_is_told_of_a_sender_that_is_gone() {
         let mut handed = Handed::default();
-        handed.add(at(9), &message(3));
+        handed.add((at(4), at(9)), &message(3));
         handed.forget_senders(|from| from == at(1));
         assert!(handed.flows(|_| true).is_empty());
     }

@@ -80,7 +80,7 @@ impl Troupes {
             *self.in_hand.entry(member).or_default() += 1;
         }
         if message.kind == Kind::Tell {
-            self.handed.add(member, message);
+            self.handed.add((troupe, member), message);
         }
         if !view.used.contains(&member) {
             view.used.push(member);

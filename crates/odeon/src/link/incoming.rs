@@ -20,6 +20,7 @@ use odeon_protocol::{
     control::MessageInfo,
     frame::{Codec, Extension, Frame, Header, Kind, flags},
     planted::{self, Fault},
+    ring::Ring,
 };
 use std::sync::Arc;
 
@@ -74,12 +75,16 @@ impl Link {
         }
     }
 
-    /// The agent says that a message went down with the member of a troupe that had it.
+    /// The agent says that messages went down with the member of a troupe that had them.
     fn told_lost(&self, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
-        if self.settle(header.flow, header.sequence, 1) {
+        let numbers = (0..u32::try_from(header.correlation).unwrap_or(0).min(Ring::BITS))
+            .map(|offset| header.sequence.wrapping_add(offset));
+        let count = numbers.filter(|number| self.settle(header.flow, *number, 1)).count() as u32;
+        if count > 0 {
+            let troupe = frame.troupe().unwrap_or(header.from);
             let text = format!("odeon:{}, a member of a troupe, was lost with its process or host", header.from);
-            self.count_lost(system, header.to.serial, (Address::Direct(header.from), 1), text);
+            self.count_lost(system, header.to.serial, (Address::Troupe(troupe), count), text);
         }
     }
 
@@ -227,10 +232,7 @@ impl Arrival<'_> {
         if facts.waiting().any(|place| place == header.to) {
             return Err(Error::Cycle(self.system.cycle(&facts, header.to)));
         }
-        let elsewhere = frame.extensions().flatten().find_map(|extension| match extension {
-            Extension::ReplyTo { to, correlation } => Some((to, correlation)),
-            _ => None,
-        });
+        let elsewhere = frame.reply_to();
         let (to, correlation) = elsewhere.unwrap_or((header.from, header.correlation));
         if elsewhere.is_none() && header.flow != 0 {
             self.link.receiving.asked(&self.flow, header.correlation, header.sequence);
@@ -266,12 +268,9 @@ pub(super) fn sender(frame: &Frame) -> Address {
 fn find_handler<'a>(cell: &'a Arc<dyn AnyCell>, frame: &Frame) -> Result<&'a HandlerEntry, Error> {
     let (head, header) = (cell.head(), &frame.header);
     if header.type_id == 0 {
-        let name = frame.extensions().flatten().find_map(|extension| match extension {
-            Extension::Message(name) => Some(name),
-            _ => None,
-        });
-        let name =
-            name.ok_or_else(|| Error::new(Reason::Protocol, "the frame does not say what message it carries"))?;
+        let name = frame
+            .message_name()
+            .ok_or_else(|| Error::new(Reason::Protocol, "the frame does not say what message it carries"))?;
         return find_by_name(head, name);
     }
     let entry = head.kind.find(header.type_id).ok_or_else(|| {

@@ -83,10 +83,7 @@ impl Receiving {
                 epoch,
                 name: frame.to_name().map(Arc::from),
                 starts: header.has(flags::STARTS),
-                troupe: frame.extensions().flatten().find_map(|extension| match extension {
-                    Extension::Troupe(troupe) => Some(troupe),
-                    _ => None,
-                }),
+                troupe: frame.troupe(),
                 ledger: Mutex::default(),
                 dirty: AtomicBool::new(false),
                 me: me.clone(),

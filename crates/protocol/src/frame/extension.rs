@@ -138,6 +138,24 @@ impl<'a> Iterator for Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
+    /// The global name of the receiver, if it is among them.
+    #[must_use]
+    pub fn to_name(self) -> Option<&'a str> {
+        self.flatten().find_map(|extension| match extension {
+            Extension::To(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// Who waits for the answer to an ask that was forwarded, and under which number.
+    #[must_use]
+    pub fn reply_to(self) -> Option<(Direct, u64)> {
+        self.flatten().find_map(|extension| match extension {
+            Extension::ReplyTo { to, correlation } => Some((to, correlation)),
+            _ => None,
+        })
+    }
+
     fn take(&mut self) -> Result<(u8, &'a [u8]), FrameError> {
         let (head, rest) = self.rest.split_at_checked(3).ok_or(FrameError::Extensions)?;
         let length = usize::from(u16::from_le_bytes([head[1], head[2]]));

@@ -279,3 +279,15 @@ pub fn to_of(frame: &[u8]) -> Option<Direct> {
     let mut at = frame.get(16..40)?;
     Some(read_place(&mut at))
 }
+
+/// Reads only what a whole frame is.
+#[must_use]
+pub fn kind_of(frame: &[u8]) -> Option<Kind> {
+    Kind::from_wire(*frame.get(5)?)
+}
+
+/// Whether a whole frame is of class urgent.
+#[must_use]
+pub fn is_urgent(frame: &[u8]) -> bool {
+    frame.get(6) == Some(&(Class::Urgent as u8))
+}

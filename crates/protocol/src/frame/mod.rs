@@ -36,10 +36,10 @@ mod tests;
 
 pub use error::FrameError;
 pub use extension::{Extension, Extensions};
-pub use header::{Class, Codec, HEADER_BYTES, Header, Kind, flags, set_to, to_of};
+pub use header::{Class, Codec, HEADER_BYTES, Header, Kind, flags, is_urgent, kind_of, set_to, to_of};
 pub use splitter::Splitter;
 
-use crate::{limits::EXTENSION_BYTES_MAX, reason::Reason};
+use crate::{address::Direct, limits::EXTENSION_BYTES_MAX, reason::Reason};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A whole frame: header read, extensions and body as the bytes they came in.
@@ -89,10 +89,31 @@ impl Frame {
     /// The global name of the receiver, if the frame has one.
     #[must_use]
     pub fn to_name(&self) -> Option<&str> {
+        self.extensions().to_name()
+    }
+
+    /// The message's name, where the frame says it in place of a type id.
+    #[must_use]
+    pub fn message_name(&self) -> Option<&str> {
         self.extensions().flatten().find_map(|extension| match extension {
-            Extension::To(name) => Some(name),
+            Extension::Message(name) => Some(name),
             _ => None,
         })
+    }
+
+    /// The troupe through which the message went to its member, if it did.
+    #[must_use]
+    pub fn troupe(&self) -> Option<Direct> {
+        self.extensions().flatten().find_map(|extension| match extension {
+            Extension::Troupe(troupe) => Some(troupe),
+            _ => None,
+        })
+    }
+
+    /// Who waits for the answer to an ask that was forwarded, and under which number.
+    #[must_use]
+    pub fn reply_to(&self) -> Option<(Direct, u64)> {
+        self.extensions().reply_to()
     }
 
     /// The global name of the sender, if it has one.
@@ -122,6 +143,13 @@ impl Frame {
         bytes.put_slice(rest);
         Self { header, bytes: bytes.freeze(), extension_bytes: self.extension_bytes }
     }
+}
+
+/// The extensions of a whole frame, where it lies; none of what is no frame.
+#[must_use]
+pub fn extensions_of(frame: &[u8]) -> Extensions<'_> {
+    let bytes = frame.get(10..12).map_or(0, |bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+    Extensions { rest: frame.get(HEADER_BYTES..HEADER_BYTES + bytes).unwrap_or(&[]) }
 }
 
 /// Appends a whole frame to `out`; returns the bytes of its extensions.

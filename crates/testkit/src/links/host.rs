@@ -34,7 +34,7 @@ pub(super) struct Worker {
     pub(super) paused_until: Time,
     /// Killed; what it said before is still being read.
     pub(super) dead: bool,
-    /// Its senders, and the receivers that live in it.
+    /// Its senders.
     pub(super) sources: Vec<u32>,
 }
 

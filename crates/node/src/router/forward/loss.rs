@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use odeon_protocol::{
     Boot, Direct, NodeId, Reason, WorkerId,
     control::FromAgent,
-    frame::{Header, Kind, to_of},
+    frame::{Header, Kind, kind_of, to_of},
     planted::{self, Fault},
 };
 use odeon_transport::quic::Undelivered;
@@ -162,8 +162,5 @@ impl Router {
 
 /// Whether a frame is a message, or what keeps its place among messages.
 fn is_message(frame: &[u8]) -> bool {
-    frame.get(KIND_AT).is_some_and(|kind| [Kind::Tell as u8, Kind::Ask as u8].contains(kind))
+    matches!(kind_of(frame), Some(Kind::Tell | Kind::Ask))
 }
-
-/// Where a frame says its kind.
-const KIND_AT: usize = 5;

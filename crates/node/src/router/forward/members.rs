@@ -43,7 +43,7 @@ impl Router {
         let Ok(message) = back::read(frame) else { return };
         let flags = message.header.flags & !flags::TROUPE;
         let header = Header { to: member, to_epoch: 0, flags, ..message.header };
-        let frame = if back::troupe_of(&message).is_some() {
+        let frame = if message.troupe().is_some() {
             message.with_header(header)
         } else {
             let extensions: Vec<_> = message.extensions().flatten().chain([Extension::Troupe(troupe)]).collect();
@@ -70,33 +70,33 @@ impl Router {
     /// Members are lost with their process or host. What they had of tells is lost as well: its senders are told, once all
     /// that their agent still has to say of them is said. `said` if it is.
     pub(super) fn members_lost(&mut self, fits: impl Fn(Direct) -> bool, said: bool) {
-        for (member, (sender, flow)) in self.troupes.handed.flows(&fits) {
+        for (member, troupe, (sender, flow)) in self.troupes.handed.flows(&fits) {
             if said || !matches!(self.table.route(member), Route::Peer(_)) {
-                self.tell_lost(member, (sender, flow));
+                self.tell_lost(member, troupe, (sender, flow));
                 continue;
             }
             // Goes where the messages went, and comes back behind whatever comes back of them.
             let fence = Header { to: member, from: sender, flow, flags: flags::FENCE, ..Header::new(Kind::Tell) };
-            let fence = Frame::new(fence, &[Extension::Troupe(member)], &[]);
+            let fence = Frame::new(fence, &[Extension::Troupe(troupe)], &[]);
             self.deliver(Origin::Agent, &fence.header, BytesMut::from(&fence.bytes()[..]));
         }
         self.troupes.lose(fits);
     }
 
     /// What that member had of a flow has no other end than this.
-    pub(super) fn tell_lost(&mut self, member: Direct, (sender, flow): (Direct, u32)) {
-        for number in self.troupes.handed.take(member, (sender, flow)) {
+    pub(super) fn tell_lost(&mut self, member: Direct, troupe: Direct, (sender, flow): (Direct, u32)) {
+        for (first, count) in self.troupes.handed.take(member, (sender, flow)) {
             let header = Header {
                 class: Class::Urgent,
                 to: sender,
                 from: member,
                 flow,
-                sequence: number,
-                correlation: 1,
+                sequence: first,
+                correlation: u64::from(count),
                 flags: flags::MAY_HAVE_RUN,
                 ..Header::new(Kind::Settled)
             };
-            let frame = Frame::new(header, &[Extension::Troupe(member)], &[]);
+            let frame = Frame::new(header, &[Extension::Troupe(troupe)], &[]);
             self.answer(&header, BytesMut::from(&frame.bytes()[..]));
         }
     }

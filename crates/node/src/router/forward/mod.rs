@@ -384,13 +384,13 @@ impl Router {
             self.troupes.came_back(header.from, (header.to, header.flow), header.sequence);
         }
         let Ok(back) = Frame::read(bytes.freeze()) else { return };
-        if header.has(flags::FENCE) && back::troupe_of(&back).is_some() {
+        if let Some(troupe) = back.troupe().filter(|_| header.has(flags::FENCE)) {
             // This router's own; see `members_lost`.
-            return self.tell_lost(header.from, (header.to, header.flow));
+            return self.tell_lost(header.from, troupe, (header.to, header.flow));
         }
         if self.may_go_again(origin, &back) {
             let message = back::again(&back);
-            if let Some(troupe) = back::troupe_of(&back) {
+            if let Some(troupe) = back.troupe() {
                 self.troupes.member_gone(troupe, back.header.from);
                 return self.pass_to_troupe(Origin::Agent, troupe, message);
             }
@@ -419,7 +419,7 @@ impl Router {
         let to_local = back.header.to.node == self.me.node;
         match reason {
             Reason::Moved => to_local,
-            Reason::ActorStopped | Reason::NoSuchActor | Reason::WorkerLost => match back::troupe_of(back) {
+            Reason::ActorStopped | Reason::NoSuchActor | Reason::WorkerLost => match back.troupe() {
                 Some(_) => to_local,
                 None => !matches!(origin, Origin::Peer(_)),
             },
@@ -443,7 +443,7 @@ impl Router {
         if header.bounced() < BOUNCES_MAX
             && header.from.node == self.me.node
             && let Ok(message) = back::read(&frame)
-            && let Some(troupe) = back::troupe_of(&message).filter(|_| !header.has(flags::FENCE))
+            && let Some(troupe) = message.troupe().filter(|_| !header.has(flags::FENCE))
         {
             // Another member may take it.
             self.troupes.member_gone(troupe, header.to);
@@ -471,6 +471,13 @@ impl Router {
             return;
         }
         let header = &message.header;
+        if header.has(flags::FENCE)
+            && header.from.node == self.me.node
+            && let Some(troupe) = message.troupe()
+        {
+            // This router's own, which could not be brought there; see `members_lost`.
+            return self.tell_lost(header.to, troupe, (header.from, header.flow));
+        }
         if !header.has(flags::FENCE) {
             self.metrics.returned.add(1);
             self.troupes.came_back(header.to, (header.from, header.flow), header.sequence);
@@ -504,16 +511,9 @@ fn control_body(frame: BytesMut) -> Result<bytes::Bytes, String> {
 }
 
 fn ask_key(header: &Header, frame: &[u8]) -> (Direct, u64) {
-    // Most asks have no extensions at all.
-    if frame[10..12] == [0, 0] {
-        return (header.from, header.correlation);
-    }
-    back::read(frame).map_or((header.from, header.correlation), |frame| back::asker(&frame))
+    frame::extensions_of(frame).reply_to().unwrap_or((header.from, header.correlation))
 }
 
 fn name_of(frame: &[u8]) -> Option<String> {
-    if frame[10..12] == [0, 0] {
-        return None;
-    }
-    back::read(frame).ok()?.to_name().map(str::to_owned)
+    frame::extensions_of(frame).to_name().map(str::to_owned)
 }

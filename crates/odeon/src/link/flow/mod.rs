@@ -24,7 +24,6 @@
 //! then the flow takes no messages. A fence may itself be lost with a second receiver; then it is sent again.
 
 mod receiver;
-mod ring;
 mod sender;
 #[cfg(test)]
 mod tests;

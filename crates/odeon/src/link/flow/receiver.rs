@@ -1,7 +1,6 @@
 //! The receiver's side of a flow.
 
-use super::ring::Ring;
-use odeon_protocol::limits::FLOW_WINDOW;
+use odeon_protocol::{limits::FLOW_WINDOW, ring::Ring};
 use std::mem;
 
 /// The receiver's side of one flow.
@@ -69,20 +68,8 @@ impl Ledger {
 
     /// Takes what is to be told, as ranges of a first number and a count, the oldest first.
     pub(crate) fn take_report(&mut self) -> Vec<(u32, u32)> {
-        let untold = mem::take(&mut self.untold);
         self.hurry = false;
-        let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(1);
-        if untold.is_empty() {
-            return ranges;
-        }
-        let oldest = self.latest.wrapping_sub(Ring::BITS - 1);
-        for number in (0..Ring::BITS).map(|offset| oldest.wrapping_add(offset)).filter(|number| untold.has(*number)) {
-            match ranges.last_mut() {
-                Some((first, count)) if first.wrapping_add(*count) == number => *count += 1,
-                _ => ranges.push((number, 1)),
-            }
-        }
-        ranges
+        mem::take(&mut self.untold).ranges(self.latest)
     }
 
     /// Whether there is nothing to remember.

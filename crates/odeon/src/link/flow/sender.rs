@@ -1,10 +1,11 @@
 //! The sender's side of flows.
 
-use super::{Now, Numbers, Route, Step, ring::Ring};
+use super::{Now, Numbers, Route, Step};
 use crate::core::hash::Fast;
 use odeon_protocol::{
     Direct,
     limits::{FLOW_WINDOW, FLOWS_MAX},
+    ring::Ring,
 };
 use std::{
     collections::{HashMap, VecDeque},

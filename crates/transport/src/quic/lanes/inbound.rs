@@ -2,12 +2,9 @@
 
 use bytes::BytesMut;
 use odeon_protocol::{
-    frame::Kind,
+    frame::{Kind, kind_of},
     planted::{self, Fault},
 };
-
-/// Where a frame says its kind.
-const KIND_AT: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
@@ -41,7 +38,7 @@ impl Inbound {
             frames.drain(..old);
         }
         self.received = self.received.max(end);
-        frames.retain(|frame| frame.get(KIND_AT) != Some(&(Kind::Void as u8)));
+        frames.retain(|frame| kind_of(frame) != Some(Kind::Void));
         frames
     }
 }

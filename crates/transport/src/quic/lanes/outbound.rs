@@ -6,15 +6,13 @@
 use super::Undelivered;
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
-    frame::{Class, Header, Kind, write},
+    frame::{Header, Kind, is_urgent, write},
     limits::{LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES},
 };
 use std::{collections::VecDeque, task::Waker};
 
 /// A frame of this size is a batch of its own, not copied.
 const OWN_BATCH_BYTES: usize = 32 << 10;
-/// Where a frame says its class.
-const CLASS_AT: usize = 6;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
@@ -50,8 +48,7 @@ impl Batch {
 impl Outbound {
     /// Queues a frame; returns the writer to wake.
     pub(super) fn push(&mut self, frame: Bytes) -> Result<Option<Waker>, Bytes> {
-        let urgent = frame.get(CLASS_AT) == Some(&(Class::Urgent as u8));
-        if !urgent && !self.has_room() || self.bytes() >= LANE_BYTES_MAX {
+        if !is_urgent(&frame) && !self.has_room() || self.bytes() >= LANE_BYTES_MAX {
             return Err(frame);
         }
         self.queue(frame);
@@ -207,7 +204,7 @@ fn frames(batches: &[Batch]) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use odeon_protocol::frame::Frame;
+    use odeon_protocol::frame::{Class, Frame};
     use proptest::prelude::*;
 
     fn frame(number: u64, size: usize, class: Class) -> Bytes {
