@@ -167,7 +167,7 @@ impl Link {
         let (key, numbers) = (&fence.key, fence.numbers);
         let sender = self.sender_of(&system, key.from);
         let way = Numbered { sender: &sender, target: &key.to, starts: false, numbers };
-        let mut header = header_of(&way, Kind::Tell);
+        let mut header = numbered_header(&way, Kind::Tell);
         header.flags |= flags::FENCE;
         let mut extensions = Vec::new();
         if let Target::Name(name) = &key.to {
@@ -202,7 +202,7 @@ impl Link {
         let codec = forwarded.map_or(Codec::Postcard, |(_, _, codec)| codec);
         let body = envelope.body(codec).map_err(Failed::Never)?;
         check_size(envelope.table().name, body.len(), false).map_err(Failed::Never)?;
-        let mut header = header(way, envelope);
+        let mut header = message_header(way, envelope);
         header.codec = codec;
         if codec == Codec::Json {
             header.fingerprint = 0;
@@ -261,9 +261,9 @@ const fn beside(route: Route) -> Numbers {
     Numbers { flow: 0, sequence: 0, opens: false, route, report: false }
 }
 
-fn header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
+fn message_header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
     let table = envelope.table();
-    let mut header = header_of(way, if table.is_ask { Kind::Ask } else { Kind::Tell });
+    let mut header = numbered_header(way, if table.is_ask { Kind::Ask } else { Kind::Tell });
     if table.idempotent {
         header.flags |= flags::IDEMPOTENT;
     }
@@ -272,7 +272,7 @@ fn header(way: &Numbered<'_>, envelope: &Envelope) -> Header {
 }
 
 /// The header of whatever takes a number of a flow.
-fn header_of(way: &Numbered<'_>, kind: Kind) -> Header {
+fn numbered_header(way: &Numbered<'_>, kind: Kind) -> Header {
     let Numbered { sender, target, starts, numbers } = *way;
     let mut bits = 0;
     for (set, flag) in [

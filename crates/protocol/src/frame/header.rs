@@ -30,7 +30,8 @@ pub enum Kind {
     /// places, [`super::Extension::Reason`].
     Returned = 5,
     /// So many messages of `flow` (in `correlation`), from number `sequence` on, are settled: their handlers have ended.
-    /// `from` is their receiver, `from_epoch` its epoch.
+    /// `from` is their receiver, `from_epoch` its epoch. With [`flags::MAY_HAVE_RUN`] they are lost instead: they went down
+    /// with that member of a troupe ([`super::Extension::Troupe`]).
     Settled = 6,
     /// A lifecycle signal to an actor: the body is a [`crate::control::Signal`].
     Signal = 7,
@@ -91,7 +92,7 @@ pub mod flags {
     pub const OPENS: u16 = 1;
     /// A message whose actor is to be started where there is none.
     pub const STARTS: u16 = 1 << 1;
-    /// A returned message or failure whose handler may have run.
+    /// A returned message or failure whose handler may have run; a settled report of messages that are lost.
     pub const MAY_HAVE_RUN: u16 = 1 << 2;
     /// The message type allows a second run.
     pub const IDEMPOTENT: u16 = 1 << 3;

@@ -6,7 +6,8 @@
 //!
 //! Nothing here does I/O or knows the time.
 //!
-//! - **FL-1.** At most [`FLOW_WINDOW`](odeon_protocol::limits::FLOW_WINDOW) numbers lie between the oldest outstanding message and the newest.
+//! - **FL-1.** At most [`FLOW_WINDOW`](odeon_protocol::limits::FLOW_WINDOW) numbers of messages lie between the oldest
+//!   outstanding one and the newest, and with fences at most [`Ring::BITS`](odeon_protocol::ring::Ring::BITS).
 //! - **FL-2.** A number is told settled only after [`Ledger::end`]; telling twice changes nothing at the sender.
 //! - **FL-3.** Once every message was settled or given back the sender has nothing outstanding, in whichever order and
 //!   from however many receivers the reports came.
