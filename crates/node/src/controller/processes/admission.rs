@@ -155,6 +155,8 @@ impl Controller {
         let worker = self.workers.get_mut(&worker)?;
         let serial = worker.next;
         worker.next = Serial(serial.0 + 1);
+        // Until the next count, so that those who are placed now do not all come here.
+        worker.actors += 1;
         Some(serial)
     }
 
