@@ -38,9 +38,9 @@ struct Plan {
 
 /// The padding of each message.
 const BYTES: usize = 64;
-/// A second sender's messages a second, and their padding: large ones let the connection have many packets on their way
-/// at a time, so that a cut has something to drop.
-const BULK: (u64, usize) = (40, 256 << 10);
+/// A second sender's messages a second, and their padding: the largest that travel in one piece let the connection have
+/// many packets on their way at a time, so that a cut has something to drop.
+const BULK: (u64, usize) = (100, 120 << 10);
 /// Packets that have to fall victim to each cut, or it was none.
 const DROPPED_MIN: u64 = 100;
 

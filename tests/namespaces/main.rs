@@ -13,6 +13,7 @@ mod cuts;
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the scenarios on loopback use the rest")]
 mod harness;
+mod large;
 mod memory;
 mod network;
 mod slow;

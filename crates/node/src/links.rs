@@ -1,14 +1,17 @@
 //! Frames towards other agents, as the router hands them over: it never waits.
 //!
 //! Where the convention's queue towards an agent is full, frames gather here and follow in order as it empties. Flows'
-//! windows make that rare; [`HELD_BYTES`] bound it.
+//! windows make that rare; [`HELD_BYTES`] and one frame bound it.
 
 use crate::{
     convention::{self, Unsent},
     router::Peers,
 };
 use bytes::Bytes;
-use odeon_protocol::{NodeId, limits::HELD_BYTES};
+use odeon_protocol::{
+    NodeId,
+    limits::{HELD_BYTES, LARGE_FRAME_BYTES},
+};
 use odeon_transport::quic::Undelivered;
 use parking_lot::Mutex;
 use std::{
@@ -63,6 +66,11 @@ impl Links {
 }
 
 impl Peers for Links {
+    fn queued(&self) -> usize {
+        let waiting: usize = self.waiting.lock().values().map(|waiting| waiting.bytes).sum();
+        waiting + self.convention.queued()
+    }
+
     fn send(&self, node: NodeId, frame: Bytes) -> bool {
         let mut all = self.waiting.lock();
         let waits = all.contains_key(&node);
@@ -71,12 +79,13 @@ impl Peers for Links {
         } else {
             match self.convention.send(node, frame) {
                 Ok(()) => return true,
-                Err(Unsent::Full(frame)) => frame,
+                // The others must not wait for a large one.
+                Err(Unsent::Full(frame)) if frame.len() <= LARGE_FRAME_BYTES => frame,
                 Err(_) => return false,
             }
         };
         let waiting = all.entry(node).or_default();
-        if waiting.bytes + frame.len() > HELD_BYTES {
+        if waiting.bytes >= HELD_BYTES {
             return false;
         }
         waiting.bytes += frame.len();

@@ -87,6 +87,8 @@ metrics! {
     gauge asks_open,
     /// Bytes held for global names that are being found or started.
     gauge held_bytes,
+    /// Times that a host was suspected to be down.
+    counter suspicions,
     /// Hosts seen up.
     gauge hosts_up,
     /// 1 if ready.

@@ -2,7 +2,7 @@
 //! carries what the lanes and the links to processes hold.
 
 use crate::{
-    convention::{self, flow_of},
+    convention,
     event::Event,
     metrics::Metrics,
     queue::Queue,
@@ -12,11 +12,11 @@ use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     Boot, Direct, NodeId, Reason, Serial, Time, WorkerId,
     control::{self, FromAgent, Signal, ToAgent, decode},
-    frame::{self, Class, Header, Kind},
+    frame::{self, Class, Header, Kind, order_of},
     limits::HELD_BYTES,
 };
 use odeon_transport::{
-    frame_io::Outbox,
+    frame_io::{Inlet, Outbox},
     quic::{Lanes, Undelivered},
 };
 use parking_lot::Mutex;
@@ -43,7 +43,11 @@ struct Links(Mutex<BTreeMap<NodeId, Lanes>>);
 impl Peers for Links {
     fn send(&self, node: NodeId, frame: Bytes) -> bool {
         let lanes = self.0.lock().get(&node).cloned();
-        lanes.is_some_and(|lanes| lanes.send(flow_of(&frame), frame).is_ok())
+        lanes.is_some_and(|lanes| lanes.send(order_of(&frame), frame).is_ok())
+    }
+
+    fn queued(&self) -> usize {
+        self.0.lock().values().map(Lanes::queued).sum()
     }
 
     fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
@@ -57,7 +61,7 @@ pub struct Agent {
     router: Router,
     events: Arc<Queue<Event>>,
     links: Arc<Links>,
-    outboxes: BTreeMap<WorkerId, Outbox>,
+    outboxes: BTreeMap<WorkerId, (Outbox, Inlet)>,
 }
 
 impl fmt::Debug for Agent {
@@ -94,7 +98,8 @@ impl Agent {
     /// A process was admitted.
     pub fn attach(&mut self, id: WorkerId, blocks: &[u64]) {
         let outbox = Outbox::new(HELD_BYTES);
-        self.outboxes.insert(id, outbox.clone());
+        let inlet = Inlet::new(outbox.clone(), self.router.budget.processes.clone());
+        self.outboxes.insert(id, (outbox.clone(), inlet));
         self.router.attach(id, id.to_string(), outbox, blocks);
     }
 
@@ -102,7 +107,10 @@ impl Agent {
     ///
     /// # Errors
     /// Why its link is to be closed.
-    pub fn take(&mut self, from: WorkerId, frames: Vec<BytesMut>) -> Result<(), String> {
+    pub fn take(&mut self, from: WorkerId, mut frames: Vec<BytesMut>) -> Result<(), String> {
+        if let Some((_, inlet)) = self.outboxes.get_mut(&from) {
+            inlet.take(&mut frames).map_err(|error| error.to_string())?;
+        }
         self.router.take(from, frames)
     }
 
@@ -114,7 +122,12 @@ impl Agent {
     /// Takes at most about so many bytes of whole frames for a process.
     #[must_use]
     pub fn outgoing(&self, to: WorkerId, limit: usize) -> BytesMut {
-        self.outboxes.get(&to).map(|outbox| outbox.take_queued(limit)).unwrap_or_default()
+        self.outboxes.get(&to).map(|(outbox, _)| outbox.take_queued(limit)).unwrap_or_default()
+    }
+
+    /// Whether a part of a large frame has come from a process.
+    pub fn has_begun(&mut self) -> bool {
+        self.outboxes.values_mut().any(|(_, inlet)| inlet.begun() > 0)
     }
 
     /// Says something to a process.
@@ -163,7 +176,7 @@ impl Agent {
     /// Has an actor of this host stop.
     pub fn stop(&mut self, (node, boot): (NodeId, Boot), to: Direct) {
         let from = Direct { node, boot, serial: Serial(0) };
-        let header = Header { to, from, class: Class::Normal, ..Header::new(Kind::Signal) };
+        let header = Header { to, from, class: Class::Bulk, ..Header::new(Kind::Signal) };
         let mut frame = BytesMut::new();
         frame::write(&mut frame, &header, &[], &control::encode(&Signal::Stop));
         self.router.send(frame);
@@ -171,7 +184,7 @@ impl Agent {
 
     /// A process is gone: everything that it said was taken.
     pub fn lost(&mut self, id: WorkerId) {
-        if let Some(outbox) = self.outboxes.remove(&id) {
+        if let Some((outbox, _)) = self.outboxes.remove(&id) {
             outbox.abandon();
             self.router.lost(id, outbox.take_unsent());
         }

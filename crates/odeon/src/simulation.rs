@@ -11,6 +11,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use odeon_protocol::{Boot, Direct, NodeId};
+use odeon_transport::frame_io::Inlet;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// See the module's head.
@@ -18,6 +20,7 @@ use std::sync::Arc;
 pub struct Process {
     system: System,
     link: Arc<Link>,
+    inlet: Mutex<Inlet>,
 }
 
 impl Process {
@@ -37,7 +40,8 @@ impl Process {
         inner.set_outside(Arc::new(Beyond(link.clone())));
         inner.own_block(placed);
         worker.types().for_each(|kind| inner.know(kind));
-        Self { system: System { inner }, link }
+        let inlet = Mutex::new(link.inlet());
+        Self { system: System { inner }, link, inlet }
     }
 
     /// The process's system.
@@ -47,13 +51,23 @@ impl Process {
     }
 
     /// Takes frames from the agent.
-    pub fn take(&self, frames: Vec<BytesMut>) {
+    ///
+    /// # Panics
+    /// They are none.
+    pub fn take(&self, mut frames: Vec<BytesMut>) {
+        self.inlet.lock().take(&mut frames).expect("whole frames");
         self.link.take_batch(frames);
+    }
+
+    /// Whether a part of a large frame has come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.inlet.lock().begun() > 0
     }
 
     /// Runs actors until all wait. Answers how many turns they had.
     pub fn run(&self) -> usize {
-        self.system.inner.scheduler.run_ready()
+        usize::from(self.link.read_next_large()) + self.system.inner.scheduler.run_ready()
     }
 
     /// Takes at most about so many bytes of whole frames for the agent.

@@ -56,10 +56,29 @@ pub const DEAD_LETTER_LISTENERS_MAX: usize = 64;
 pub const FLOWS_MAX: usize = 1 << 20;
 /// Asks that one worker may have outstanding.
 pub const ASKS_MAX: usize = 1 << 20;
+/// A frame of more bytes is large: it leaves in chunks, between the others.
+pub const LARGE_FRAME_BYTES: usize = 128 << 10;
+/// Bytes of large frames in one chunk: about what other frames wait for at each step of their way.
+pub const CHUNK_BYTES: usize = 16 << 10;
+/// Chunks under way on one link; the reader credits each that it has taken.
+pub const CHUNKS_AHEAD: u32 = 1;
+/// Bytes of large messages of one flow that may be unsettled, or one message.
+pub const FLOW_LARGE_BYTES: usize = BODY_BYTES_MAX;
+/// Bytes of large frames queued towards one worker, client or agent before senders have to wait, or one frame more.
+pub const LARGE_QUEUE_BYTES: usize = BODY_BYTES_MAX;
 /// Bytes queued towards one worker, client or agent before senders have to wait.
 pub const LINK_QUEUE_BYTES: usize = 8 << 20;
 /// Bytes that an agent holds for names being resolved or started.
 pub const HELD_BYTES: usize = 64 << 20;
+/// Bytes that wait in one agent before it gives messages back.
+pub const AGENT_BYTES_MAX: usize = 256 << 20;
+/// Bytes that wait in one agent before it takes no more large frames from processes.
+pub const AGENT_WAITING_BYTES: usize = 160 << 20;
+/// Bytes, of those, that wait for processes and names before it takes no more large frames from other agents.
+pub const AGENT_LOCAL_BYTES: usize = 96 << 20;
+const _: () = assert!(AGENT_LOCAL_BYTES < AGENT_WAITING_BYTES && AGENT_WAITING_BYTES < AGENT_BYTES_MAX);
+/// A process that takes none of the large frames that wait for it for so long does not read.
+pub const LARGE_UNREAD_FOR: Duration = Duration::from_secs(10);
 /// Bytes that wait for one process before it is taken for one that does not read, and its link is closed.
 pub const UNREAD_BYTES: usize = 2 * HELD_BYTES;
 /// Requests of one process that its agent has not looked at before it reads no more of them.
@@ -71,6 +90,9 @@ pub const HELD_FOR: Duration = Duration::from_secs(10);
 
 /// Messages that an agent gave back as perhaps run and still remembers, in case they come back from where they went.
 pub const WRITTEN_OFF_KEPT: usize = 1 << 20;
+
+/// Flows that an agent remembers, of which it sent messages back since their name was elsewhere.
+pub const BOUNCED_KEPT: usize = 64 << 10;
 
 /// Workers of one agent.
 pub const WORKERS_MAX: usize = 1024;
@@ -129,12 +151,18 @@ pub const HANDSHAKES_MAX: usize = 128;
 pub const JOINS_MAX: usize = HANDSHAKES_MAX / 4;
 /// Requests of one peer being answered at a time.
 pub const REQUESTS_MAX: usize = 256;
-/// Streams on which one agent sends frames to another; a flow keeps to one of them.
-pub const LANES: usize = 4;
+/// Streams on which one agent sends frames to another; a flow keeps to one of them, save for its large frames.
+pub const LANES: usize = 5;
+/// The lane of large frames, and of those that must not overtake them.
+pub const LARGE_LANE: usize = LANES - 1;
 /// Bytes of one lane not yet handed to the connection before senders have to wait.
-pub const LANE_QUEUE_BYTES: usize = LINK_QUEUE_BYTES / LANES;
+pub const LANE_QUEUE_BYTES: usize = LINK_QUEUE_BYTES / LARGE_LANE;
 /// Bytes of one lane that are kept until the peer has acknowledged them.
 pub const LANE_KEPT_BYTES: usize = 16 << 20;
+/// As the two before, for the lane of large frames.
+pub const LARGE_LANE_BYTES: usize = LARGE_QUEUE_BYTES;
+/// Bytes of the lane of large frames, sent or not, beyond which even answers have to wait.
+pub const LARGE_LANE_BYTES_MAX: usize = 4 * LARGE_LANE_BYTES;
 /// Bytes of one lane, sent or not, beyond which even urgent frames have to wait, with the agent: its peer takes nothing any more.
 /// An agent for which [`HELD_BYTES`] wait as well gets no more answers; they are counted in `answers_dropped`.
 pub const LANE_BYTES_MAX: usize = 2 * (LANE_KEPT_BYTES + LANE_QUEUE_BYTES);

@@ -41,11 +41,12 @@ fn every_message_has_one_end() {
     let reports = run_all(seeds());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} s, {} messages, {} handled, {} returned, {} lost, {} faults",
+        "{} seeds: {} s, {} messages, {} handled ({} large), {} returned, {} lost, {} faults",
         reports.len(),
         sum(|report| report.seconds),
         sum(|report| report.messages),
         sum(|report| report.handled),
+        sum(|report| report.large),
         sum(|report| report.returned),
         sum(|report| report.lost),
         sum(|report| report.faults)

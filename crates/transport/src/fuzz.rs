@@ -1,11 +1,16 @@
 //! The decoders of this crate as functions that no bytes may make panic; `tests/fuzz` calls them. No part of the interface.
 
 use crate::{
+    frame_io::{Gate, Inlet, Outbox},
     join::{Attempt, JoinAnswer, JoinToken, fuzz_request},
     quic,
     tls::{PeerCertificate, PublicKey},
 };
-use odeon_protocol::fuzz::{Target, again};
+use bytes::BytesMut;
+use odeon_protocol::{
+    frame::{HEADER_BYTES, Splitter},
+    fuzz::{Target, again},
+};
 
 /// Every decoder.
 pub const TARGETS: &[Target] = &[
@@ -17,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("greeting", quic::fuzz::greeting),
     ("message_head", quic::fuzz::message_head),
     ("lanes", quic::fuzz::lanes),
+    ("chunks", chunks),
 ];
 
 fn join_token(bytes: &[u8]) {
@@ -24,6 +30,27 @@ fn join_token(bytes: &[u8]) {
     match text.parse::<JoinToken>() {
         Ok(token) => assert_eq!(token.to_string(), text.trim()),
         Err(error) => assert!(error.to_string().len() < 1024 + text.len()),
+    }
+}
+
+/// Frames of a process, in the pieces in which a socket gives them.
+fn chunks(bytes: &[u8]) {
+    let outbox = Outbox::default();
+    let mut inlet = Inlet::new(outbox.clone(), Gate::default());
+    let mut splitter = Splitter::default();
+    for piece in bytes.chunks(200) {
+        splitter.buffer().extend_from_slice(piece);
+        let mut frames = Vec::new();
+        while let Ok(Some(frame)) = splitter.next_frame() {
+            frames.push(frame);
+        }
+        let came = frames.len();
+        if inlet.take(&mut frames).is_err() {
+            return;
+        }
+        let inner: usize = frames.iter().map(BytesMut::len).sum();
+        assert!(inner + inlet.begun() <= bytes.len(), "no more comes out than went in");
+        assert!(outbox.queued() <= bytes.len() && frames.len() <= came + bytes.len() / HEADER_BYTES);
     }
 }
 

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
-use odeon_protocol::frame::{Class, Frame, Header, Kind};
+use odeon_protocol::{
+    frame::{Class, Frame, Header, Kind, kind_of},
+    limits::{BODY_BYTES_MAX, CHUNK_BYTES, CHUNKS_AHEAD, LARGE_FRAME_BYTES, LARGE_QUEUE_BYTES},
+};
 use odeon_transport::{
-    frame_io::{Outbox, PushError, ReadError, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, PushError, ReadError, read_frames, write_frames},
     socket::Socket,
     unix,
 };
@@ -35,6 +38,58 @@ fn correlation(frame: &BytesMut) -> u64 {
     Header::read(frame).unwrap().0.correlation
 }
 
+/// For a link in whose other direction nothing goes.
+fn alone() -> Inlet {
+    Inlet::new(Outbox::default(), Gate::default())
+}
+
+/// A message of a flow.
+fn message(flow: u32, sequence: u32, body: usize) -> Frame {
+    Frame::new(Header { flow, sequence, ..Header::new(Kind::Tell) }, &[], &vec![sequence as u8; body])
+}
+
+fn numbers(frame: &BytesMut) -> (u32, u32) {
+    let header = Header::read(frame).unwrap().0;
+    (header.flow, header.sequence)
+}
+
+/// Frames between two outboxes, each end reading for the other, until all of `wanted` have come.
+async fn carry((left, right): (Socket, Socket), there: &Outbox, gate: Gate, wanted: usize) -> Vec<BytesMut> {
+    let back = Outbox::default();
+    let ((reader, writer), (far_reader, far_writer)) = (left.split(), right.split());
+    let tasks = [
+        tokio::spawn({
+            let there = there.clone();
+            async move { drop(write_frames(&there, writer).await) }
+        }),
+        tokio::spawn({
+            let back = back.clone();
+            async move { drop(write_frames(&back, far_writer).await) }
+        }),
+        tokio::spawn({
+            let inlet = Inlet::new(there.clone(), Gate::default());
+            async move { drop(read_frames(reader, inlet, |_| panic!("nothing comes back but credits")).await) }
+        }),
+    ];
+    let (send, mut receive) = tokio::sync::mpsc::channel(wanted.max(1));
+    let reading = tokio::spawn(read_frames(far_reader, Inlet::new(back, gate), move |batch| {
+        batch.into_iter().for_each(|frame| send.try_send(frame).unwrap());
+    }));
+    let mut got = Vec::new();
+    while got.len() < wanted {
+        got.push(timeout(LONG, receive.recv()).await.unwrap().unwrap());
+    }
+    tasks.iter().for_each(|task| task.abort());
+    reading.abort();
+    got
+}
+
+/// The peer has taken whatever was sent, and says more than that.
+fn credit(inlet: &mut Inlet) {
+    let credit = Header { correlation: u64::MAX, ..Header::new(Kind::Credit) };
+    inlet.take(&mut vec![BytesMut::from(&Frame::new(credit, &[], b"").bytes()[..])]).unwrap();
+}
+
 macro_rules! both {
     ($($name:ident),*) => {
         mod over_unix { $(#[tokio::test] async fn $name() { super::$name(super::unix_pair()).await; })* }
@@ -48,8 +103,148 @@ both!(
     good_frames_before_garbage_are_delivered,
     an_end_within_a_frame_is_an_error,
     a_peer_that_is_gone_leaves_the_unsent,
-    closing_sends_what_is_queued
+    closing_sends_what_is_queued,
+    small_frames_pass_a_large_one_and_its_own_flow_does_not,
+    the_largest_frame_travels_whole
 );
+
+async fn small_frames_pass_a_large_one_and_its_own_flow_does_not(sockets: (Socket, Socket)) {
+    let outbox = Outbox::default();
+    outbox.try_push_bytes(Class::Normal, message(1, 0, 10).bytes()).unwrap();
+    outbox.try_push_bytes(Class::Normal, message(1, 1, LARGE_FRAME_BYTES).bytes()).unwrap();
+    for sequence in 0..10 {
+        outbox.try_push_bytes(Class::Normal, message(1, 2 + sequence, 10).bytes()).unwrap();
+        outbox.try_push_bytes(Class::Normal, message(2, sequence, 10).bytes()).unwrap();
+    }
+    let bulk = Header { class: Class::Bulk, flow: 3, ..Header::new(Kind::Control) };
+    outbox.try_push_bytes(Class::Urgent, Frame::new(bulk, &[], b"last").bytes()).unwrap();
+    let got = carry(sockets, &outbox, Gate::default(), 23).await;
+    let order: Vec<_> = got.iter().map(numbers).collect();
+    let expected =
+        [(1, 0)].into_iter().chain((0..10).map(|number| (2, number))).chain((1..12).map(|number| (1, number)));
+    assert!(order.iter().copied().eq(expected.chain([(3, 0)])), "{order:?}");
+    assert_eq!(got[11], message(1, 1, LARGE_FRAME_BYTES).bytes());
+    assert_eq!(outbox.queued(), 0);
+}
+
+async fn the_largest_frame_travels_whole(sockets: (Socket, Socket)) {
+    let outbox = Outbox::default();
+    let frame = message(1, 7, BODY_BYTES_MAX);
+    outbox.try_push_large(Class::Normal, frame.bytes().clone()).unwrap();
+    assert_eq!(outbox.try_push_large(Class::Normal, frame.bytes().clone()), Err(PushError::Full));
+    assert_eq!(outbox.try_push_bytes(Class::Normal, message(2, 0, 0).bytes()), Ok(()));
+    let got = carry(sockets, &outbox, Gate::default(), 2).await;
+    assert_eq!(numbers(&got[0]), (2, 0));
+    assert!(got[1] == frame.bytes());
+    // The last credits may be on their way.
+    let ((left, credited), chunks) = (outbox.large(), frame.bytes().len().div_ceil(CHUNK_BYTES) as u64);
+    assert!(left == 0 && credited <= chunks && credited + u64::from(CHUNKS_AHEAD) >= chunks, "{credited} of {chunks}");
+}
+
+#[tokio::test]
+async fn no_more_is_under_way_than_was_credited() {
+    let outbox = Outbox::default();
+    outbox.try_push_large(Class::Normal, message(1, 0, 20 * CHUNK_BYTES).bytes().clone()).unwrap();
+    let mut inlet = Inlet::new(outbox.clone(), Gate::default());
+    let mut chunks = 0;
+    let take = |limit| {
+        let mut splitter = odeon_protocol::frame::Splitter::default();
+        *splitter.buffer() = outbox.take_queued(limit);
+        std::iter::from_fn(|| splitter.next_frame().unwrap())
+            .inspect(|frame| assert_eq!(kind_of(frame), Some(Kind::Chunk)))
+            .count() as u32
+    };
+    for _ in 0..10 {
+        chunks += take(usize::MAX);
+    }
+    assert_eq!(chunks, CHUNKS_AHEAD);
+    // A credit for more than was sent is one for what was sent.
+    credit(&mut inlet);
+    for _ in 0..10 {
+        chunks += take(usize::MAX);
+    }
+    assert_eq!(chunks, 2 * CHUNKS_AHEAD);
+}
+
+#[tokio::test]
+async fn a_shut_gate_holds_large_frames_back_and_no_others() {
+    let (outbox, gate) = (Outbox::default(), Gate::default());
+    gate.set(false);
+    outbox.try_push_large(Class::Normal, message(1, 0, 20 * CHUNK_BYTES).bytes().clone()).unwrap();
+    outbox.try_push_bytes(Class::Normal, message(2, 0, 10).bytes()).unwrap();
+    let watching = tokio::spawn({
+        let (outbox, gate) = (outbox.clone(), gate.clone());
+        async move {
+            let left = 20 * CHUNK_BYTES + 112 - CHUNKS_AHEAD as usize * CHUNK_BYTES;
+            timeout(LONG, async {
+                while outbox.queued() > left {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .unwrap();
+            assert_eq!(outbox.large(), (left, 0));
+            gate.set(true);
+        }
+    });
+    let got = carry(Socket::memory(), &outbox, gate, 2).await;
+    watching.await.unwrap();
+    assert_eq!(got.iter().map(numbers).collect::<Vec<_>>(), [(2, 0), (1, 0)]);
+}
+
+#[tokio::test]
+async fn a_large_frame_of_which_the_peer_has_a_part_is_unsent() {
+    let outbox = Outbox::default();
+    let sizes = [10, LARGE_FRAME_BYTES, 2 * LARGE_FRAME_BYTES, 10];
+    for (sequence, size) in sizes.into_iter().enumerate() {
+        outbox.try_push_bytes(Class::Normal, message(1, sequence as u32, size).bytes()).unwrap();
+    }
+    let mut inlet = Inlet::new(outbox.clone(), Gate::default());
+    for _ in 0..2 * LARGE_FRAME_BYTES / CHUNK_BYTES {
+        let _ = outbox.take_queued(usize::MAX);
+        credit(&mut inlet);
+    }
+    outbox.abandon();
+    assert_eq!(outbox.take_unsent().iter().map(numbers).collect::<Vec<_>>(), [(1, 2), (1, 3)]);
+}
+
+#[test]
+fn chunks_that_are_no_frames_are_refused() {
+    let chunk = |body: &[u8]| BytesMut::from(&Frame::new(Header::new(Kind::Chunk), &[], body).bytes()[..]);
+    let mut inlet = alone();
+    let mut frames = vec![BytesMut::from(&message(1, 0, 1).bytes()[..]), chunk(&[0xff; 50]), chunk(b"")];
+    inlet.take(&mut frames).unwrap_err();
+    assert_eq!(frames.iter().map(numbers).collect::<Vec<_>>(), [(1, 0)]);
+    // A part is no frame, and a frame may be cut anywhere.
+    let (mut inlet, whole) = (alone(), message(1, 0, LARGE_FRAME_BYTES));
+    let mut frames = whole.bytes().chunks(997).map(chunk).collect::<Vec<_>>();
+    let last = frames.pop().unwrap();
+    inlet.take(&mut frames).unwrap();
+    assert_eq!((frames.len(), inlet.begun()), (0, whole.bytes().len() / 997 * 997));
+    let mut frames = vec![last];
+    inlet.take(&mut frames).unwrap();
+    assert!(frames == [whole.bytes()] && inlet.begun() == 0);
+}
+
+#[tokio::test]
+async fn who_waits_with_a_large_frame_gets_in() {
+    let outbox = Outbox::default();
+    outbox.try_push_large(Class::Normal, message(0, 0, LARGE_QUEUE_BYTES).bytes().clone()).unwrap();
+    let waiting: Vec<_> = (1..4)
+        .map(|flow| {
+            let outbox = outbox.clone();
+            tokio::spawn(
+                async move { outbox.push_bytes(Class::Normal, message(flow, 0, LARGE_FRAME_BYTES).bytes()).await },
+            )
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let got = carry(Socket::memory(), &outbox, Gate::default(), 4).await;
+    assert_eq!(got.len(), 4);
+    for waiting in waiting {
+        timeout(LONG, waiting).await.unwrap().unwrap().unwrap();
+    }
+}
 
 async fn frames_of_many_threads_arrive_whole_and_in_order((left, right): (Socket, Socket)) {
     const THREADS: u64 = 4;
@@ -69,7 +264,7 @@ async fn frames_of_many_threads_arrive_whole_and_in_order((left, right): (Socket
     }
     let received = Arc::new(Mutex::new(vec![Vec::new(); THREADS as usize]));
     let into = received.clone();
-    let reading = tokio::spawn(read_frames(reader, move |batch| {
+    let reading = tokio::spawn(read_frames(reader, alone(), move |batch| {
         for frame in batch {
             let correlation = correlation(&frame);
             into.lock().unwrap()[(correlation >> 32) as usize].push(correlation & 0xffff_ffff);
@@ -125,8 +320,9 @@ async fn good_frames_before_garbage_are_delivered((left, right): (Socket, Socket
     writer.write_all(frame(7, 9).bytes()).await.unwrap();
     writer.write_all(&[0xff; 40]).await.unwrap();
     let mut got = Vec::new();
-    let end =
-        timeout(LONG, read_frames(right.split().0, |batch| got.extend(batch.iter().map(correlation)))).await.unwrap();
+    let end = timeout(LONG, read_frames(right.split().0, alone(), |batch| got.extend(batch.iter().map(correlation))))
+        .await
+        .unwrap();
     assert!(matches!(end, Err(ReadError::Frame(_))), "{end:?}");
     assert_eq!(got, [7]);
 }
@@ -136,7 +332,7 @@ async fn an_end_within_a_frame_is_an_error((left, right): (Socket, Socket)) {
     let whole = frame(7, 100);
     writer.write_all(&whole.bytes()[..150]).await.unwrap();
     drop((reader, writer));
-    let end = timeout(LONG, read_frames(right.split().0, |_| panic!("no frame came"))).await.unwrap();
+    let end = timeout(LONG, read_frames(right.split().0, alone(), |_| panic!("no frame came"))).await.unwrap();
     assert!(matches!(end, Err(ReadError::Cut { bytes: 150 })), "{end:?}");
 }
 
@@ -171,7 +367,7 @@ async fn closing_sends_what_is_queued((left, right): (Socket, Socket)) {
     let mut got = Vec::new();
     let (written, read) = tokio::join!(
         write_frames(&outbox, left.split().1),
-        read_frames(right.split().0, |batch| got.extend(batch.iter().map(correlation)))
+        read_frames(right.split().0, alone(), |batch| got.extend(batch.iter().map(correlation)))
     );
     written.unwrap();
     read.unwrap();
@@ -204,7 +400,10 @@ async fn the_bound_holds_and_waiters_get_in() {
     timeout(LONG, waiting).await.unwrap().unwrap().unwrap();
     outbox.close();
     let mut got = Vec::new();
-    timeout(LONG, read_frames(reader, |batch| got.extend(batch.iter().map(correlation)))).await.unwrap().unwrap();
+    timeout(LONG, read_frames(reader, alone(), |batch| got.extend(batch.iter().map(correlation))))
+        .await
+        .unwrap()
+        .unwrap();
     writing.await.unwrap().unwrap();
     assert!(got.into_iter().eq(0..=6));
 }

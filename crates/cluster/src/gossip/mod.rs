@@ -119,6 +119,7 @@ pub enum GossipError {
 struct Out {
     datagrams: Vec<(NodeId, Vec<u8>)>,
     timers: Vec<(Timer<Id>, Duration)>,
+    suspicions: u64,
 }
 
 impl Runtime<Id> for &mut Out {
@@ -129,6 +130,8 @@ impl Runtime<Id> for &mut Out {
     }
 
     fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
+        // Set once for each suspicion, own or heard.
+        self.suspicions += u64::from(matches!(event, Timer::ChangeSuspectToDown { .. }));
         self.timers.push((event, after));
     }
 }
@@ -283,6 +286,12 @@ impl Gossip {
         let states = self.states();
         let up = among.iter().filter(|node| states.get(node) == Some(&Liveness::Up)).count();
         up * 2 <= among.len() && among.len() > 1
+    }
+
+    /// How often a host was suspected, by this one or by others that told it.
+    #[must_use]
+    pub fn suspicions(&self) -> u64 {
+        self.out.suspicions
     }
 
     /// Datagrams dropped so far.

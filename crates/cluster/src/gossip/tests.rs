@@ -94,8 +94,10 @@ fn all_are_up_and_nothing_is_dropped() {
 fn a_silent_host_is_suspected_then_down_and_comes_back() {
     let mut world = World::new(5);
     world.run(seconds(5));
+    assert!(world.agents.values().all(|agent| agent.suspicions() == 0));
     world.cut_off.insert(NodeId(3));
     world.run(seconds(20));
+    assert!(world.agents.values().all(|agent| agent.suspicions() > 0));
     assert!([1, 2, 4, 5].iter().all(|by| world.seen(*by, 3) == Liveness::Down));
     assert!(world.agents[&NodeId(3)].seems_cut_off(&(1..=5).map(NodeId).collect::<Vec<_>>()));
     assert!(!world.agents[&NodeId(1)].seems_cut_off(&(1..=5).map(NodeId).collect::<Vec<_>>()));

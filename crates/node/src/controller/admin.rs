@@ -69,6 +69,7 @@ impl Controller {
             "names": status.names,
             "actors": actors,
             "failover": status.failover,
+            "suspicions": self.parts.convention.suspicions(),
             "host": self.parts.config.name,
         })));
     }

@@ -14,7 +14,7 @@ use odeon_protocol::{
     control::{FromAgent, Refusal, Spec},
     peer::{Adoption, PeerReply, PeerRequest},
 };
-use odeon_transport::quic::Undelivered;
+use odeon_transport::{frame_io::Gate, quic::Undelivered};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -33,6 +33,10 @@ impl Service for Seam {
 
     fn frames(&self, from: NodeId, frames: Vec<BytesMut>) {
         self.router.take_from_peer(from, frames);
+    }
+
+    fn gate(&self) -> Gate {
+        self.router.gate_of_peers()
     }
 
     fn undelivered(&self, node: NodeId, frames: Undelivered) {

@@ -283,6 +283,7 @@ impl Controller {
         let hosts = self.parts.convention.hosts();
         let up = hosts.iter().filter(|host| host.liveness == Liveness::Up).count();
         self.parts.metrics.hosts_up.set(up as u64);
+        self.parts.metrics.suspicions.set(self.parts.convention.suspicions());
         self.recent.keep_only(&hosts);
         self.look_after_troupes();
         self.look_for_listeners();

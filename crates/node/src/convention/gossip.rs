@@ -38,6 +38,11 @@ impl Seen {
         }
     }
 
+    /// How often a host was suspected.
+    pub(crate) fn suspicions(&self) -> u64 {
+        self.gossip.lock().suspicions()
+    }
+
     /// How a host seems to be.
     pub(crate) fn liveness(&self, node: NodeId) -> Liveness {
         {

@@ -197,7 +197,7 @@ impl Handle {
         self.shared.peers.call(node, request, within).await
     }
 
-    /// Queues a data frame towards another agent, on the lane of its sender and receiver.
+    /// Queues a data frame towards another agent, on the lane of its flow.
     ///
     /// Frames wait for a broken link for 10 s; then they come back by [`Service::undelivered`].
     ///
@@ -206,6 +206,18 @@ impl Handle {
     /// the error.
     pub fn send(&self, node: NodeId, frame: Bytes) -> Result<(), Unsent> {
         self.shared.peers.links.send(node, frame)
+    }
+
+    /// How often a host was suspected to be down, by this one or by others that told it.
+    #[must_use]
+    pub fn suspicions(&self) -> u64 {
+        self.shared.seen.suspicions()
+    }
+
+    /// Bytes that other agents have not confirmed.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.peers.links.queued()
     }
 
     /// Takes back the frames that fit, of those that the host's agent has not confirmed. All others stay.

@@ -9,9 +9,13 @@ use super::{peers::Peers, service::Service};
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     Boot, NodeId,
+    frame::order_of,
     planted::{self, Fault},
 };
-use odeon_transport::quic::{Closed, Code, Connection, Kind, Lanes, Receive, Undelivered, stays};
+use odeon_transport::{
+    frame_io::Gate,
+    quic::{Closed, Code, Connection, Kind, Lanes, Receive, Undelivered, stays},
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -72,9 +76,9 @@ impl Links {
 
     /// Queues a frame on the lane of its flow.
     pub(crate) fn send(&self, node: NodeId, frame: Bytes) -> Result<(), Unsent> {
-        let flow = flow_of(&frame);
+        let order = order_of(&frame);
         let Some(lanes) = self.lanes(node) else { return Err(Unsent::NoSuchHost(frame)) };
-        lanes.send(flow, frame).map_err(|full| Unsent::Full(full.0))?;
+        lanes.send(order, frame).map_err(|full| Unsent::Full(full.0))?;
         if !lanes.is_connected() {
             self.want(node);
         }
@@ -83,10 +87,14 @@ impl Links {
 
     /// Waits until a frame like this one may be taken.
     pub(crate) async fn room(&self, node: NodeId, like: &[u8]) {
-        let flow = flow_of(like);
         if let Some(lanes) = self.lanes(node) {
-            lanes.room(flow).await;
+            lanes.room(order_of(like), like).await;
         }
+    }
+
+    /// Bytes that other agents have not acknowledged.
+    pub(crate) fn queued(&self) -> usize {
+        self.links.lock().values().map(|link| link.lanes.queued()).sum()
     }
 
     /// Takes back the frames that fit, of those that the other agent has not acknowledged.
@@ -278,18 +286,11 @@ pub(crate) fn replaced(older: &Lanes, newer: &Lanes) -> Undelivered {
     let back = older.give_up();
     if planted::is(Fault::ResendToNewerBoot) {
         for frame in back.unknown.into_iter().chain(back.unsent) {
-            drop(newer.send(flow_of(&frame), frame));
+            drop(newer.send(order_of(&frame), frame));
         }
         return Undelivered::default();
     }
     back
-}
-
-/// Frames of one sender to one receiver keep their order.
-pub(crate) fn flow_of(frame: &[u8]) -> u64 {
-    let word = |at: usize| frame.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-    // The serials of both ends; see the table at the head of `odeon_protocol::frame`.
-    (word(32) ^ word(56).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Takes the frames of a peer for the router.
@@ -308,5 +309,9 @@ impl Receive for Receiver {
         if let Some(peers) = self.peers.upgrade() {
             peers.links.detached(from, &why);
         }
+    }
+
+    fn gate(&self) -> Gate {
+        self.peers.upgrade().and_then(|peers| peers.service()).map(|service| service.gate()).unwrap_or_default()
     }
 }

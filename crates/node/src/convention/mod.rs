@@ -44,7 +44,7 @@ pub use clock::now;
 pub use error::{CallError, ProposeError, StartError};
 pub use handle::{Handle, Over};
 pub use lease::Lease;
-pub(crate) use links::{DOWN_MAX, flow_of, replaced};
+pub(crate) use links::{DOWN_MAX, replaced};
 pub use links::{LinkStatus, Unsent};
 pub use service::{Answering, Service};
 pub use start::start;

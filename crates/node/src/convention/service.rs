@@ -5,7 +5,7 @@ use odeon_protocol::{
     NodeId,
     peer::{PeerReply, PeerRequest},
 };
-use odeon_transport::quic::Undelivered;
+use odeon_transport::{frame_io::Gate, quic::Undelivered};
 use std::{future::Future, pin::Pin};
 
 /// A future that a [`Service`] answers with.
@@ -21,6 +21,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Data frames from another agent, in the order in which they were sent within each lane.
     fn frames(&self, from: NodeId, frames: Vec<BytesMut>);
+
+    /// While this is shut no large frames are taken from other agents.
+    fn gate(&self) -> Gate {
+        Gate::default()
+    }
 
     /// Frames that were not brought to their host, because that start of its agent is over.
     fn undelivered(&self, node: NodeId, frames: Undelivered);

@@ -6,7 +6,7 @@ use odeon_protocol::{
     frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
 };
 use odeon_transport::{
-    frame_io::{Outbox, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, read_frames, write_frames},
     socket::Socket,
 };
 use parking_lot::Mutex;
@@ -80,9 +80,10 @@ impl Gateway {
         };
         let (reader, writer) = socket.split();
         let (outbox, waiting) = (gateway.outbox.clone(), gateway.waiting.clone());
+        let inlet = Inlet::new(outbox.clone(), Gate::default());
         tokio::spawn(async move { write_frames(&outbox, writer).await });
         tokio::spawn(async move {
-            let taken = read_frames(reader, |frames| {
+            let taken = read_frames(reader, inlet, |frames| {
                 frames
                     .into_iter()
                     .filter_map(|bytes| Frame::read(bytes.freeze()).ok())
@@ -186,7 +187,7 @@ fn take(waiting: &Mutex<HashMap<u32, oneshot::Sender<Outcome>>>, frame: &Frame) 
             let number = if header.correlation == 0 { u64::from(header.flow) } else { header.correlation };
             (number, Err(Failed { reason, text: text.to_owned(), may_have_run }))
         }
-        Kind::Tell | Kind::Ask | Kind::Signal | Kind::Control | Kind::Void => return,
+        _ => return,
     };
     let Ok(number) = u32::try_from(number) else { return };
     if let Some(sender) = waiting.lock().remove(&number) {

@@ -10,14 +10,16 @@ use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     Boot, Direct, NodeId, Reason, Serial, WorkerId,
-    frame::{Extension, Frame, Header, Kind, Splitter, flags},
+    frame::{Class, Extension, Frame, Header, Kind, Splitter, flags},
+    limits::{AGENT_BYTES_MAX, AGENT_LOCAL_BYTES, AGENT_WAITING_BYTES, LARGE_UNREAD_FOR},
 };
 use odeon_transport::{
-    frame_io::{Outbox, write_frames},
+    frame_io::{Gate, Inlet, Outbox, write_frames},
     quic::Undelivered,
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Notify, time::timeout};
 
 const ME: NodeId = NodeId(1);
 const FAR: NodeId = NodeId(2);
@@ -37,6 +39,10 @@ impl Peers for Sent {
         }
         self.frames.lock().push((node, Frame::read(frame).unwrap()));
         true
+    }
+
+    fn queued(&self) -> usize {
+        self.frames.lock().iter().map(|(_, frame)| frame.bytes().len()).sum()
     }
 
     fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered {
@@ -166,6 +172,32 @@ async fn a_name_that_went_elsewhere_is_followed_by_its_senders_agent() {
     world.take_from_far(&Frame::read(back.freeze()).unwrap());
     assert_eq!(world.missed().await, 1);
     assert!(world.out(W1).await.is_empty(), "its sender does not notice");
+}
+
+#[tokio::test]
+async fn what_follows_a_message_that_went_back_goes_back_too_though_the_name_is_here_again() {
+    let mut world = World::new();
+    let flow = |sequence| {
+        let frame = message(Kind::Tell, at(FAR, 2, 1), at(ME, 3, 8), Some("n"));
+        frame.with_header(Header { flow: 16, sequence, ..frame.header })
+    };
+    let reasons = |world: &World| world.far().iter().map(|back| back.reason().unwrap().0).collect::<Vec<_>>();
+    // The first one finds its actor gone, and waits until the name is elsewhere.
+    let gone = Frame::read(back::returned(&flow(0), &Why::not_run(Reason::ActorStopped, "")).freeze()).unwrap();
+    world.take(W2, &gone);
+    world.router.resolved(&"n".into(), Known { place: at(NodeId(3), 2, 2), epoch: 4 });
+    assert_eq!(reasons(&world), [Reason::Moved]);
+    // The name is here again before the others come: they are behind the first one on every way.
+    world.router.resolved(&"n".into(), Known { place: at(ME, 3, 9), epoch: 5 });
+    world.take_from_far(&flow(1));
+    let gone = Frame::read(back::returned(&flow(2), &Why::not_run(Reason::ActorStopped, "")).freeze()).unwrap();
+    world.take(W2, &gone);
+    assert_eq!(reasons(&world), [Reason::Moved; 3]);
+    assert!(world.far().iter().skip(1).all(|back| back.header.to == at(FAR, 2, 1) && back.header.from == at(ME, 3, 8)));
+    // The sender's agent sends them where the name is.
+    let frame = message(Kind::Tell, at(FAR, 2, 1), at(ME, 3, 9), Some("n"));
+    world.take_from_far(&frame.with_header(Header { flow: 16, sequence: 0, ..frame.header }));
+    assert_eq!(world.out(W2).await.len(), 1);
 }
 
 #[tokio::test]
@@ -372,4 +404,59 @@ async fn answers_that_find_no_room_are_counted_and_told_of_once() {
     let told = world.events.take_now();
     assert_eq!(told.iter().filter(|event| matches!(event, Event::AnswersDropped { node: FAR })).count(), 1);
     assert_eq!(world.metrics.answers_dropped.get(), 3);
+}
+
+fn large(kind: Kind, from: Direct, to: Direct, bytes: usize) -> Frame {
+    Frame::new(Header { from, to, ..Header::new(kind) }, &[], &vec![7; bytes])
+}
+
+#[tokio::test]
+async fn a_process_that_takes_no_large_answers_is_closed_and_one_that_does_is_not() {
+    let mut world = World::new();
+    let (_, slow) = world.router.attach(WorkerId(3), "slow".into(), Outbox::default(), &[4]);
+    let (_, deaf) = world.router.attach(WorkerId(4), "deaf".into(), Outbox::default(), &[5]);
+    for block in [4, 5] {
+        world.take(W1, &large(Kind::Reply, at(ME, 2, 1), at(ME, block, 1), 1 << 20));
+    }
+    let credit = Frame::new(Header { correlation: 1, ..Header::new(Kind::Credit) }, &[], b"");
+    let outbox = world.router.outbox(WorkerId(3)).unwrap().clone();
+    for _ in 0..2 {
+        world.router.now = world.router.now + LARGE_UNREAD_FOR / 2;
+        let mut taken = vec![BytesMut::from(&credit.bytes()[..])];
+        Inlet::new(outbox.clone(), Gate::default()).take(&mut taken).unwrap();
+        world.router.tick();
+    }
+    let told = |notify: Arc<Notify>| async move { timeout(Duration::from_millis(1), notify.notified()).await.is_ok() };
+    assert!(told(deaf).await && !told(slow).await);
+}
+
+#[tokio::test]
+async fn what_waits_shuts_the_gates_and_in_the_end_gives_messages_back_but_no_answers() {
+    let mut world = World::new();
+    let mut sent = 0;
+    let mut fill = |world: &mut World, until: usize| {
+        while sent < until {
+            let frame = large(Kind::Reply, at(ME, 2, 1), at(FAR, 2, 1), 32 << 20);
+            sent += frame.bytes().len();
+            world.take(W1, &frame);
+        }
+        world.router.now = world.router.now + Duration::from_millis(5);
+        world.router.tick();
+        (world.router.budget.peers.is_open(), world.router.budget.processes.is_open())
+    };
+    assert_eq!(fill(&mut world, AGENT_LOCAL_BYTES), (true, true), "it waits for another agent");
+    assert_eq!(fill(&mut world, AGENT_WAITING_BYTES), (true, false));
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None));
+    fill(&mut world, AGENT_BYTES_MAX);
+    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None));
+    world.take(W1, &message(Kind::Reply, at(ME, 2, 1), at(ME, 3, 1), None));
+    let fence = message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None);
+    world.take(W1, &fence.with_header(Header { class: Class::Urgent, flags: flags::FENCE, ..fence.header }));
+    let came: Vec<_> = world.out(W2).await.iter().map(|frame| frame.header.kind).collect();
+    assert_eq!(came, [Kind::Tell, Kind::Reply, Kind::Tell]);
+    let back = world.out(W1).await;
+    assert_eq!(back[0].reason().unwrap().0, Reason::Full);
+    assert!(back[0].reason().unwrap().1.contains("256 MiB"), "{:?}", back[0].reason());
+    world.peers.frames.lock().clear();
+    assert_eq!(fill(&mut world, 0), (true, true));
 }

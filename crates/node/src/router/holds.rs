@@ -1,13 +1,13 @@
 //! Frames that wait for their global name to be found, started, or started again.
 //!
 //! - **H-1.** What came back from an earlier instance is released before what came later: order per flow is kept.
-//! - **H-2.** At most [`HELD_BYTES`] wait, each at most [`HELD_FOR`]; then they go back.
+//! - **H-2.** At most [`HELD_BYTES`] and one frame wait, each at most [`HELD_FOR`]; then they go back.
 //! - **H-3.** What waits is a copy: it does not keep the chunk alive that it was read in.
 
 use bytes::BytesMut;
 use odeon_protocol::{
-    Time,
-    limits::{HELD_BYTES, HELD_FOR},
+    Direct, Time,
+    limits::{HELD_BYTES, HELD_FOR, LARGE_FRAME_BYTES},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,6 +19,8 @@ use std::{
 pub(crate) struct Held {
     /// The whole frame.
     pub(crate) frame: BytesMut,
+    /// Where it was sent to; nowhere if by its name alone.
+    pub(crate) was: Direct,
     /// When it began to wait.
     pub(crate) since: Time,
     /// Whether it starts the actor where there is none.
@@ -72,19 +74,21 @@ impl Holds {
         self.names.get(name).is_some_and(|queue| queue.asked_to_start)
     }
 
-    /// Puts a frame aside; `returned` if an instance gave it back. Nothing if too much waits already.
+    /// Puts a frame aside; `returned` if an instance gave it back. The frame, if too much waits already.
     pub(crate) fn push(
         &mut self,
         name: &str,
-        frame: &[u8],
+        (frame, was): (BytesMut, Direct),
         (returned, starts): (bool, bool),
         now: Time,
-    ) -> Option<Asking> {
-        if self.bytes + frame.len() > self.limit {
-            return None;
+    ) -> Result<Asking, BytesMut> {
+        if self.bytes >= self.limit {
+            return Err(frame);
         }
         self.bytes += frame.len();
-        let held = Held { frame: BytesMut::from(frame), since: now, starts };
+        // A large frame has its memory to itself.
+        let frame = if frame.len() > LARGE_FRAME_BYTES { frame } else { BytesMut::from(&frame[..]) };
+        let held = Held { frame, was, since: now, starts };
         let asking = match self.names.get(name) {
             Some(queue) if queue.asked_to_start || !starts => Asking::Asked,
             _ => Asking::Ask,
@@ -92,7 +96,7 @@ impl Holds {
         let queue = self.names.entry(name.into()).or_default();
         queue.asked_to_start |= starts;
         if returned { &mut queue.returned } else { &mut queue.fresh }.push_back(held);
-        Some(asking)
+        Ok(asking)
     }
 
     /// Everything that waits for the name, in order.
@@ -151,6 +155,10 @@ mod tests {
     const STARTS: (bool, bool) = (false, true);
     const BACK: (bool, bool) = (true, false);
 
+    fn held(frame: &[u8]) -> (BytesMut, Direct) {
+        (BytesMut::from(frame), Direct::NONE)
+    }
+
     fn frames(held: &[Held]) -> Vec<&[u8]> {
         held.iter().map(|held| &held.frame[..]).collect()
     }
@@ -159,7 +167,7 @@ mod tests {
     fn what_came_back_goes_first() {
         let mut holds = Holds::default();
         for (frame, kind) in [(b"new1", FRESH), (b"old1", BACK), (b"old2", BACK), (b"new2", FRESH)] {
-            holds.push("n", frame, kind, Time::ZERO).unwrap();
+            holds.push("n", held(frame), kind, Time::ZERO).unwrap();
         }
         assert_eq!(frames(&holds.release("n")), [b"old1", b"old2", b"new1", b"new2"]);
         assert_eq!((holds.bytes(), holds.has("n")), (0, false));
@@ -168,18 +176,18 @@ mod tests {
     #[test]
     fn the_controller_is_asked_once_and_again_when_a_frame_starts() {
         let mut holds = Holds::default();
-        let mut push = |kind| holds.push("n", b"f", kind, Time::ZERO);
-        assert_eq!(push(FRESH), Some(Asking::Ask));
-        assert_eq!(push(FRESH), Some(Asking::Asked));
-        assert_eq!(push(STARTS), Some(Asking::Ask));
-        assert_eq!(push(STARTS), Some(Asking::Asked));
+        let mut push = |kind| holds.push("n", held(b"f"), kind, Time::ZERO);
+        assert_eq!(push(FRESH), Ok(Asking::Ask));
+        assert_eq!(push(FRESH), Ok(Asking::Asked));
+        assert_eq!(push(STARTS), Ok(Asking::Ask));
+        assert_eq!(push(STARTS), Ok(Asking::Asked));
     }
 
     #[test]
     fn a_missing_name_keeps_the_frames_that_start_it() {
         let mut holds = Holds::default();
-        holds.push("n", b"find", FRESH, Time::ZERO);
-        holds.push("n", b"start", STARTS, Time::ZERO);
+        holds.push("n", held(b"find"), FRESH, Time::ZERO).unwrap();
+        holds.push("n", held(b"start"), STARTS, Time::ZERO).unwrap();
         assert_eq!(frames(&holds.release_for_missing("n", false)), [b"find"]);
         assert_eq!(frames(&holds.release_for_missing("n", true)), [b"start"]);
     }
@@ -187,16 +195,16 @@ mod tests {
     #[test]
     fn too_much_is_refused() {
         let mut holds = Holds { limit: 3, ..Holds::default() };
-        assert!(holds.push("n", b"abc", FRESH, Time::ZERO).is_some());
-        assert!(holds.push("n", b"d", FRESH, Time::ZERO).is_none());
+        assert_eq!(holds.push("n", held(b"abc"), FRESH, Time::ZERO), Ok(Asking::Ask));
+        assert_eq!(holds.push("n", held(b"d"), FRESH, Time::ZERO), Err("d".into()));
     }
 
     #[test]
     fn nothing_waits_for_ever() {
         let mut holds = Holds::default();
         let later = Time::ZERO + Duration::from_secs(6);
-        holds.push("n", b"early", FRESH, Time::ZERO);
-        holds.push("n", b"late", FRESH, later);
+        holds.push("n", held(b"early"), FRESH, Time::ZERO).unwrap();
+        holds.push("n", held(b"late"), FRESH, later).unwrap();
         assert!(holds.expire(later).is_empty());
         let expired = holds.expire(Time::ZERO + HELD_FOR);
         assert_eq!(expired.len(), 1);

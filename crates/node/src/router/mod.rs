@@ -5,6 +5,8 @@
 
 mod asks;
 mod back;
+mod bounced;
+mod budget;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
@@ -27,7 +29,7 @@ use odeon_protocol::{
     frame::{Class, Extension, Header, Kind, write},
 };
 use odeon_transport::{
-    frame_io::{Outbox, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, read_frames, write_frames},
     quic::Undelivered,
     socket::{Reader, Socket},
 };
@@ -48,6 +50,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) trait Peers: Send + Sync + 'static {
     /// Queues a frame; `false` if too much waits for that agent. Never waits, never calls back.
     fn send(&self, node: NodeId, frame: Bytes) -> bool;
+
+    /// Bytes that wait for other agents.
+    fn queued(&self) -> usize;
 
     /// Takes back the frames that fit, of those that the other agent has not confirmed. Never waits, never calls back.
     fn take_back(&self, node: NodeId, fits: &dyn Fn(&[u8]) -> bool) -> Undelivered;
@@ -119,10 +124,11 @@ impl Handle {
     pub(crate) fn attach(&self, (id, name): (WorkerId, &str), socket: Socket, blocks: &[u64], then: impl FnOnce()) {
         let outbox = Outbox::with_urgent_limit(HELD_BYTES, UNREAD_BYTES);
         let (pace, deaf) = self.with(|router| router.attach(id, name.to_owned(), outbox.clone(), blocks));
+        let gate = self.with(|router| router.budget.processes.clone());
         then();
         let (state, events) = (self.state.clone(), self.events.clone());
         self.spawn(async move {
-            let why = serve(&state, (id, pace), socket, &outbox, &deaf).await;
+            let why = serve(&state, (id, pace), socket, (&outbox, gate), &deaf).await;
             let mut router = state.lock();
             router.now = crate::convention::now();
             router.lost(id, outbox.take_unsent());
@@ -170,7 +176,8 @@ impl Handle {
 
     /// A lifecycle signal on the way that messages take.
     pub(crate) fn signal(&self, to: Direct, name: Option<&str>, body: &[u8]) {
-        let header = Header { to, from: self.me, class: Class::Normal, ..Header::new(Kind::Signal) };
+        // Behind large messages that are on their way to the actor's process.
+        let header = Header { to, from: self.me, class: Class::Bulk, ..Header::new(Kind::Signal) };
         let extension = name.map(Extension::To);
         let mut frame = BytesMut::new();
         write(&mut frame, &header, extension.as_slice(), body);
@@ -279,11 +286,22 @@ impl Handle {
         change(&mut router)
     }
 
+    /// Large frames of other agents pass it.
+    pub(crate) fn gate_of_peers(&self) -> Gate {
+        self.with(|router| router.budget.peers.clone())
+    }
+
     async fn tick(&self) {
-        let mut ticks = time::interval(TICK);
+        let shut = self.with(|router| router.budget.shut.clone());
         loop {
-            ticks.tick().await;
-            self.with(Router::tick);
+            let pause = self.with(|router| {
+                router.tick();
+                router.budget.pause()
+            });
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                () = shut.notified() => {}
+            }
         }
     }
 }
@@ -293,11 +311,12 @@ async fn serve(
     state: &Mutex<Router>,
     (id, pace): (WorkerId, Arc<Pace>),
     socket: Socket,
-    outbox: &Outbox,
+    (outbox, gate): (&Outbox, Gate),
     deaf: &Notify,
 ) -> Option<String> {
     let (reader, writer) = socket.split();
-    let mut reading = Box::pin(read(state, id, Paced { reader, pace }));
+    let inlet = Inlet::new(outbox.clone(), gate);
+    let mut reading = Box::pin(read(state, id, Paced { reader, pace }, inlet));
     tokio::select! {
         why = &mut reading => return why,
         () = deaf.notified() => {
@@ -309,9 +328,9 @@ async fn serve(
     time::timeout(LAST_WORDS, reading).await.unwrap_or(None)
 }
 
-async fn read(state: &Mutex<Router>, id: WorkerId, reader: Paced<Reader>) -> Option<String> {
+async fn read(state: &Mutex<Router>, id: WorkerId, reader: Paced<Reader>, inlet: Inlet) -> Option<String> {
     let (fault, stop) = (Mutex::new(None), Notify::new());
-    let reading = read_frames(reader, |frames| {
+    let reading = read_frames(reader, inlet, |frames| {
         let mut router = state.lock();
         router.now = crate::convention::now();
         if let Err(why) = router.take(id, frames) {

@@ -12,7 +12,7 @@ use odeon_protocol::{
     hash::fnv1a,
 };
 use odeon_transport::{
-    frame_io::{Outbox, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, read_frames, write_frames},
     socket::Socket,
 };
 use parking_lot::Mutex;
@@ -255,6 +255,7 @@ impl Process {
         let frozen = Arc::<AtomicBool>::default();
         let (reader, writer) = socket.split();
         let reader = Freezing { reader, frozen: frozen.clone() };
+        let inlet = Inlet::new(outbox.clone(), Gate::default());
         let (writing, reading, answering) = (outbox.clone(), state.clone(), outbox.clone());
         let me = Direct { node: welcome.node, boot: welcome.boot, serial: Serial(0) };
         let tasks = vec![
@@ -265,7 +266,7 @@ impl Process {
                         take(&mut reading.lock(), &answering, me, Frame::read(bytes.freeze()).unwrap());
                     }
                 };
-                drop(read_frames(reader, taking).await);
+                drop(read_frames(reader, inlet, taking).await);
                 reading.lock().closed = true;
             }),
         ];
@@ -485,7 +486,7 @@ fn take(state: &mut State, outbox: &Outbox, me: Direct, frame: Frame) {
                 outbox.try_push_bytes(Class::Urgent, reply.bytes()).unwrap();
             }
         }
-        Kind::Reply | Kind::Failure | Kind::Returned | Kind::Settled | Kind::Void => state.frames.push(frame),
+        _ => state.frames.push(frame),
     }
 }
 

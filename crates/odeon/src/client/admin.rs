@@ -7,7 +7,7 @@ use odeon_protocol::{
     frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
 };
 use odeon_transport::{
-    frame_io::{Outbox, ReadError, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, ReadError, read_frames, write_frames},
     socket::Socket,
     unix,
 };
@@ -118,10 +118,11 @@ impl Admin {
         });
         let (reader, writer) = socket.split();
         let writing = shared.outbox.clone();
+        let inlet = Inlet::new(writing.clone(), Gate::default());
         tokio::spawn(async move { write_frames(&writing, writer).await });
         let reading = shared.clone();
         let task = tokio::spawn(async move {
-            let end = read_frames(reader, |batch| {
+            let end = read_frames(reader, inlet, |batch| {
                 batch
                     .into_iter()
                     .filter_map(|bytes| Frame::read(bytes.freeze()).ok())
@@ -318,7 +319,7 @@ impl Shared {
                 Ok(message) => self.control(message),
                 Err(error) => tracing::warn!(%error, "the agent's control message is not understood"),
             },
-            Kind::Tell | Kind::Ask | Kind::Signal | Kind::Void => {}
+            Kind::Tell | Kind::Ask | Kind::Signal | Kind::Void | Kind::Chunk | Kind::Credit => {}
         }
     }
 

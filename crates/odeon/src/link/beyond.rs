@@ -54,7 +54,7 @@ impl Outside for Beyond {
     }
 
     fn end(&self, target: Address, kill: bool) {
-        self.0.say(&ToAgent::End { target, kill });
+        self.0.say_last(&ToAgent::End { target, kill });
     }
 
     fn stopping(&self, cell: &Arc<dyn AnyCell>, close: &mut dyn FnMut() -> Vec<Envelope>) {
@@ -79,19 +79,20 @@ impl Outside for Beyond {
 
     fn ended(&self, cell: &Arc<dyn AnyCell>, cause: &ExitCause, failure: Option<&Error>) -> bool {
         let not_found = matches!(failure, Some(Error::NotFound));
-        self.0.say(&ToAgent::Ended { serial: cell.head().serial, cause: cause.clone(), not_found });
+        self.0.say_last(&ToAgent::Ended { serial: cell.head().serial, cause: cause.clone(), not_found });
         // Its record is the agent's, who starts a successor or tells the parent.
         false
     }
 
     fn child_ended(&self, parent: Direct, child: Address, cause: &ExitCause) {
-        self.0.say(&ToAgent::ChildEnded { parent, child, cause: cause.clone() });
+        self.0.say_last(&ToAgent::ChildEnded { parent, child, cause: cause.clone() });
     }
 
     fn answer(&self, answer: Answer) {
         let Answer { to, correlation, codec, result } = answer;
-        let from = self.0.receiving.answered(to, correlation).unwrap_or(self.0.me);
-        let header = Header { class: Class::Urgent, codec, to, from, correlation, ..Header::new(Kind::Reply) };
+        // The flow keeps it before whatever is told of the flow later.
+        let (from, flow) = self.0.receiving.answered(to, correlation).unwrap_or((self.0.me, 0));
+        let header = Header { class: Class::Urgent, codec, to, from, flow, correlation, ..Header::new(Kind::Reply) };
         match result.and_then(|body| check_size("the reply", body.len(), true).map(|()| body)) {
             Ok(body) => self.0.push(&header, &[], &body),
             Err(error) => {
@@ -124,7 +125,7 @@ impl Outside for Beyond {
 
     fn closed(&self) {
         self.0.receiving.report();
-        self.0.say(&ToAgent::Stopped);
+        self.0.say_last(&ToAgent::Stopped);
         self.0.outbox.close();
     }
 

@@ -42,13 +42,14 @@ impl Link {
                 gathering = Some(system.scheduler.gather());
             }
             match Frame::read(bytes.freeze()) {
+                Ok(frame) if self.puts_aside(&frame) => {}
                 Ok(frame) => self.take(&system, &frame),
                 Err(error) => return self.break_off(&error.to_string()),
             }
         }
     }
 
-    fn take(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
+    pub(super) fn take(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
         match header.kind {
             Kind::Tell | Kind::Ask => self.message(system, frame),
@@ -62,7 +63,7 @@ impl Link {
             }
             Kind::Signal => self.signal(frame),
             Kind::Control => self.control(frame),
-            Kind::Void => {}
+            Kind::Void | Kind::Chunk | Kind::Credit => {}
         }
     }
 

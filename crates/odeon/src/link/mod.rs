@@ -9,6 +9,7 @@
 //! | `sending` | messages on their way out |
 //! | `receiving` | flows that end here, and their reports |
 //! | `incoming` | frames on their way in |
+//! | `large` | large frames on their way in, on a thread of their own |
 //! | `asks` | asks whose answers come from elsewhere |
 //! | `control` | requests to the agent, and what the agent says |
 //! | `beyond` | [`crate::outside::Outside`] over all this |
@@ -22,6 +23,7 @@ mod control;
 pub(crate) mod flow;
 pub(crate) mod handshake;
 mod incoming;
+mod large;
 mod names;
 mod receiving;
 mod sending;
@@ -40,10 +42,10 @@ use names::Names;
 use odeon_protocol::{
     Direct, Reason,
     control::ToAgent,
-    frame::{self, Class, Extension, Header, Kind},
-    limits::BODY_BYTES_MAX,
+    frame::{self, Class, Extension, HEADER_BYTES, Header, Kind},
+    limits::{BODY_BYTES_MAX, EXTENSION_BYTES_MAX, LARGE_FRAME_BYTES},
 };
-use odeon_transport::frame_io::{Outbox, PushError};
+use odeon_transport::frame_io::{Gate, Inlet, Outbox, PushError, share};
 use parking_lot::{Mutex, RwLock};
 use receiving::Receiving;
 use std::{
@@ -82,6 +84,7 @@ pub(crate) struct Link {
     names: RwLock<Names>,
     asks: Asks,
     receiving: Receiving,
+    large: large::Large,
     requests: Requests,
     system: OnceLock<Weak<Inner>>,
     /// Wakes the link's thread to send reports soon.
@@ -110,6 +113,7 @@ impl Link {
             names: RwLock::default(),
             asks: Asks::default(),
             receiving: Receiving::default(),
+            large: large::Large::default(),
             requests: Requests::default(),
             system: OnceLock::new(),
             reports: Notify::new(),
@@ -125,6 +129,11 @@ impl Link {
         // Set once: a link is greeted once.
         let _ = self.system.set(Arc::downgrade(system));
         self.gather_frames_of(system);
+    }
+
+    /// What turns chunks that come into frames.
+    pub(crate) fn inlet(&self) -> Inlet {
+        Inlet::new(self.outbox.clone(), Gate::default())
     }
 
     /// Takes frames that wait to be written, at most about so many bytes; where no thread does.
@@ -196,10 +205,28 @@ impl Link {
 
     /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.
     fn push(&self, header: &Header, extensions: &[Extension<'_>], body: &[u8]) {
+        if is_large(body) {
+            // As below.
+            let _ = self.push_large(Class::Urgent, header, extensions, body);
+            return;
+        }
         // Closed: the agent is gone, and everybody is told so by other means.
         let _ = self.queue(Class::Urgent, |buffer| {
             frame::write(buffer, header, extensions, body);
         });
+    }
+
+    /// Queues a frame that leaves in chunks.
+    fn push_large(
+        &self,
+        class: Class,
+        header: &Header,
+        extensions: &[Extension<'_>],
+        body: &[u8],
+    ) -> Result<(), PushError> {
+        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + EXTENSION_BYTES_MAX + body.len());
+        frame::write(&mut bytes, header, extensions, body);
+        self.outbox.try_push_large(class, share(bytes))
     }
 
     /// Queues a frame. Runners let more of them gather before the link's thread is told.
@@ -228,6 +255,12 @@ impl Link {
 
     pub(crate) fn say(&self, message: &ToAgent) {
         let header = Header { class: Class::Urgent, ..Header::new(Kind::Control) };
+        self.push(&header, &[], &odeon_protocol::control::encode(message));
+    }
+
+    /// As [`Link::say`], behind all that was sent before, large or not.
+    fn say_last(&self, message: &ToAgent) {
+        let header = Header { class: Class::Bulk, ..Header::new(Kind::Control) };
         self.push(&header, &[], &odeon_protocol::control::encode(message));
     }
 
@@ -263,6 +296,7 @@ impl Link {
             woken.into_iter().for_each(Waker::wake);
         }
         self.receiving.lose();
+        self.forget_large();
     }
 
     /// Says that the link is lost; the first reason stays.
@@ -283,6 +317,11 @@ impl Link {
         self.outbox.close();
         self.broken.notify_one();
     }
+}
+
+/// Whether a frame with that body leaves in chunks.
+const fn is_large(body: &[u8]) -> bool {
+    HEADER_BYTES + body.len() > LARGE_FRAME_BYTES
 }
 
 /// Refuses a body that no frame can carry: the agent would close the link of whoever sent it.

@@ -116,11 +116,11 @@ impl Receiving {
         self.asked.lock().insert((flow.sender, correlation), (flow.clone(), sequence));
     }
 
-    /// An ask is being answered. Returns the actor that was asked, if the ask came from there.
-    pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<Direct> {
+    /// An ask is being answered. Returns the actor that was asked and the flow, if the ask came from there.
+    pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<(Direct, u32)> {
         let (flow, sequence) = self.asked.lock().remove(&(asker, correlation))?;
         flow.end(sequence, true);
-        Some(flow.receiver)
+        Some((flow.receiver, flow.flow))
     }
 
     /// Whether any report waits.

@@ -4,7 +4,8 @@ use super::{
     Link,
     asks::Pending,
     check_size,
-    flow::{Fence, FlowKey, Now, Numbers, Route, Step, Target},
+    flow::{Fence, FlowKey, LANES_MAX, Now, Numbers, Route, Step, Target},
+    is_large,
     names::Lookup,
 };
 use crate::{
@@ -25,9 +26,6 @@ use std::{
 
 /// Places of a chain of asks that fit into the extension.
 const CHAIN_MAX: usize = 41;
-
-/// Flows beside one another for what must not wait.
-const LANES_MAX: u32 = 64;
 
 /// Where a message is to go.
 enum Way {
@@ -91,10 +89,20 @@ impl Link {
                     self.undo(numbers);
                     return Sent::Refused(error, envelope);
                 }
-                Err(Failed::NoRoom) => {
+                Err(Failed::NoRoom { large }) => {
                     self.undo(numbers);
                     let Some(waker) = waker else { return Sent::Full(envelope) };
-                    if self.outbox.poll_room(&Context::from_waker(waker)).is_pending() {
+                    let context = Context::from_waker(waker);
+                    let room =
+                        if large { self.outbox.poll_room_for_large(&context) } else { self.outbox.poll_room(&context) };
+                    if room.is_pending() {
+                        return Sent::Full(envelope);
+                    }
+                }
+                Err(Failed::MuchOutstanding) => {
+                    self.undo(numbers);
+                    let waits = |waker| self.shard_of_sender(&key).lock().wait_large(&key, waker);
+                    if waker.is_none_or(waits) {
                         return Sent::Full(envelope);
                     }
                 }
@@ -169,6 +177,7 @@ impl Link {
         let way = Numbered { sender: &sender, target: &key.to, starts: false, numbers };
         let mut header = numbered_header(&way, Kind::Tell);
         header.flags |= flags::FENCE;
+        header.class = Class::Urgent;
         let mut extensions = Vec::new();
         if let Target::Name(name) = &key.to {
             extensions.push(Extension::To(name));
@@ -233,16 +242,9 @@ impl Link {
                 }
             }
         }
-        let class = if way.numbers.flow == 0 { Class::Urgent } else { Class::Normal };
-        let pushed = self.queue(class, |buffer| {
-            frame::write(buffer, &header, &extensions, &body);
-        });
-        if let Err(error) = pushed {
+        if let Err(failed) = self.push_message(way.numbers, &header, &extensions, &body) {
             drop(self.asks.take(header.correlation));
-            return Err(match error {
-                PushError::Full => Failed::NoRoom,
-                PushError::Closed => Failed::Never(self.gone()),
-            });
+            return Err(failed);
         }
         if let Some(handle) = envelope.handle() {
             drop(handle.take());
@@ -251,8 +253,42 @@ impl Link {
     }
 }
 
+impl Link {
+    fn push_message(
+        &self,
+        numbers: Numbers,
+        header: &Header,
+        extensions: &[Extension<'_>],
+        body: &[u8],
+    ) -> Result<(), Failed> {
+        let Numbers { flow, sequence, .. } = numbers;
+        let class = if flow == 0 { Class::Urgent } else { Class::Normal };
+        let large = is_large(body);
+        if large && flow != 0 && !self.shard_of_flow(flow).lock().takes_large(flow, sequence, body.len()) {
+            return Err(Failed::MuchOutstanding);
+        }
+        let pushed = if large {
+            self.push_large(class, header, extensions, body)
+        } else {
+            self.queue(class, |buffer| {
+                frame::write(buffer, header, extensions, body);
+            })
+        };
+        pushed.map_err(|error| match error {
+            PushError::Full => Failed::NoRoom { large },
+            PushError::Closed => Failed::Never(self.gone()),
+        })
+    }
+}
+
+/// Why a message was not queued.
 enum Failed {
-    NoRoom,
+    /// The queue towards the agent is full.
+    NoRoom {
+        large: bool,
+    },
+    /// Too many bytes of large messages of its flow are outstanding.
+    MuchOutstanding,
     Never(Error),
 }
 

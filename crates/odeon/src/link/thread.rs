@@ -103,7 +103,10 @@ async fn serve(link: Arc<Link>, socket: Socket) {
     let reporting = tokio::spawn(report_lazily(link.clone()));
     let weighing = tokio::spawn(report_load(link.clone()));
     let taking = link.clone();
-    let mut reading = pin!(read_frames(reader, move |batch| taking.take_batch(batch)));
+    let mut reading = pin!(read_frames(reader, link.inlet(), move |batch| {
+        taking.take_batch(batch);
+        taking.start_reading_large();
+    }));
     let said = |end| match end {
         Ok(()) => "the agent has gone away".to_owned(),
         Err(error) => format!("the link to the agent broke: {error}"),

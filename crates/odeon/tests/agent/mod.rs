@@ -9,7 +9,7 @@ use odeon_protocol::{
     frame::{self, Class, Extension, Frame, Header, Kind, flags},
 };
 use odeon_transport::{
-    frame_io::{Outbox, read_frames, write_frames},
+    frame_io::{Gate, Inlet, Outbox, read_frames, write_frames},
     socket::Socket,
 };
 use std::{
@@ -149,10 +149,12 @@ impl Agent {
         let passed: Vec<_> = bound.iter().map(AsFd::as_fd).collect();
         socket.send_first(from_agent(&FromAgent::Welcome(welcome)).bytes(), &passed).await.unwrap();
         let (reader, writer) = socket.split();
+        let inlet = Inlet::new(outbox.clone(), Gate::default());
         tokio::spawn(async move { write_frames(&outbox, writer).await });
         let agent = self.clone();
         let reading = tokio::spawn(async move {
-            let end = read_frames(reader, |batch| batch.into_iter().for_each(|bytes| agent.take(number, bytes))).await;
+            let end =
+                read_frames(reader, inlet, |batch| batch.into_iter().for_each(|bytes| agent.take(number, bytes))).await;
             drop(end);
             agent.lost(number);
         });

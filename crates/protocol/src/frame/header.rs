@@ -39,6 +39,11 @@ pub enum Kind {
     Control = 8,
     /// Between agents: stands for a frame that its agent has taken back, so that the lane's numbers stay. Nobody takes it.
     Void = 9,
+    /// Between a process and its agent: the body is the next piece of a stream of large frames, see
+    /// [`crate::limits::LARGE_FRAME_BYTES`].
+    Chunk = 10,
+    /// Between a process and its agent: so many chunks (in `correlation`) were taken, as many more may come.
+    Credit = 11,
 }
 
 impl Kind {
@@ -53,6 +58,8 @@ impl Kind {
             7 => Self::Signal,
             8 => Self::Control,
             9 => Self::Void,
+            10 => Self::Chunk,
+            11 => Self::Credit,
             _ => return None,
         })
     }
@@ -65,7 +72,7 @@ pub enum Class {
     /// Messages.
     #[default]
     Normal = 0,
-    /// Chunks of large messages.
+    /// Chunks of large frames, and what must not overtake any large frame.
     Bulk = 1,
     /// Settled reports, signals, control.
     Urgent = 2,
@@ -127,7 +134,7 @@ pub struct Header {
     pub to_epoch: u64,
     /// The sender's epoch; 0 for none.
     pub from_epoch: u64,
-    /// The flow, chosen by the sender's process; 0 for none.
+    /// The flow, chosen by the sender's process; 0 for none. See [`FLOW_ORDER_BITS`].
     pub flow: u32,
     /// The message's number in its flow, from 0.
     pub sequence: u32,
@@ -291,4 +298,30 @@ pub fn kind_of(frame: &[u8]) -> Option<Kind> {
 #[must_use]
 pub fn is_urgent(frame: &[u8]) -> bool {
     frame.get(6) == Some(&(Class::Urgent as u8))
+}
+
+/// Whether a whole frame is of class bulk.
+#[must_use]
+pub fn is_bulk(frame: &[u8]) -> bool {
+    frame.get(6) == Some(&(Class::Bulk as u8))
+}
+
+/// Lower bits of a flow's number that are the same for all flows of one sender to one receiver: they keep one order.
+pub const FLOW_ORDER_BITS: u32 = 26;
+
+/// A number that is the same for all frames that must keep their order: the messages of one flow, or the answers to
+/// them; outside of flows what goes from one place to another. Others may have the same by chance.
+#[must_use]
+pub fn order_of(frame: &[u8]) -> u64 {
+    let word = |at: usize| frame.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    // See the table at the head of `frame`.
+    let (to, from, flow) = (word(32), word(56), word(80) & ((1 << FLOW_ORDER_BITS) - 1));
+    let answers = !matches!(kind_of(frame), Some(Kind::Tell | Kind::Ask));
+    let (one, other) = match (flow, answers) {
+        (0, _) => (to, from),
+        (flow, false) => (flow << 1, from),
+        (flow, true) => (flow << 1 | 1, to),
+    };
+    let mixed = (one ^ other.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
 }

@@ -36,7 +36,10 @@ mod tests;
 
 pub use error::FrameError;
 pub use extension::{Extension, Extensions};
-pub use header::{Class, Codec, HEADER_BYTES, Header, Kind, flags, is_urgent, kind_of, set_to, to_of};
+pub use header::{
+    Class, Codec, FLOW_ORDER_BITS, HEADER_BYTES, Header, Kind, flags, is_bulk, is_urgent, kind_of, order_of, set_to,
+    to_of,
+};
 pub use splitter::Splitter;
 
 use crate::{address::Direct, limits::EXTENSION_BYTES_MAX, reason::Reason};
@@ -73,6 +76,12 @@ impl Frame {
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The frame as it travels, and nothing else of it.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// The body, sharing the frame's memory.

@@ -4,6 +4,11 @@ use super::{FrameError, HEADER_BYTES, header::LENGTH_BYTES};
 use crate::{PROTOCOL_VERSION, limits::FRAME_BYTES_MAX};
 use bytes::BytesMut;
 
+/// After so many bytes of a frame memory is reserved for all of it.
+const BELIEVED_BYTES: usize = 1 << 20;
+/// Reserved beyond that, so that whoever reads on finds room for the next frame's first bytes.
+const SLACK_BYTES: usize = 256 << 10;
+
 /// Cuts a stream of bytes into whole frames.
 #[derive(Debug, Default)]
 pub struct Splitter {
@@ -33,8 +38,9 @@ impl Splitter {
             return Err(FrameError::TooBig { bytes: length });
         }
         if self.buffer.len() < length {
-            let missing = length - self.buffer.len();
-            self.buffer.reserve(missing.min(1 << 20));
+            // In one step as soon as enough has come to believe it: growing by and by would copy it several times over.
+            let (missing, has) = (length - self.buffer.len(), self.buffer.len());
+            self.buffer.reserve(if has < BELIEVED_BYTES { missing.min(BELIEVED_BYTES) } else { missing + SLACK_BYTES });
             return Ok(None);
         }
         Ok(Some(self.buffer.split_to(length)))

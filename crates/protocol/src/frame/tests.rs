@@ -114,3 +114,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn frames_of_one_flow_have_one_order_each_way() {
+    let order = |kind, to: u64, from: u64, flow| {
+        let header = Header { to: place(to), from: place(from), flow, ..Header::new(kind) };
+        order_of(Frame::new(header, &[], b"body").bytes())
+    };
+    // Whether or not its receiver's place is known yet, and whoever answers.
+    assert_eq!(order(Kind::Tell, 0, 7, 5), order(Kind::Ask, 9, 7, 5));
+    assert_eq!(order(Kind::Settled, 7, 9, 5), order(Kind::Returned, 7, 1, 5));
+    assert_eq!(order(Kind::Settled, 7, 9, 5), order(Kind::Reply, 7, 9, 5));
+    assert_ne!(order(Kind::Tell, 7, 7, 5), order(Kind::Settled, 7, 7, 5));
+    assert_ne!(order(Kind::Tell, 9, 7, 5), order(Kind::Tell, 9, 7, 6));
+    assert_eq!(order(Kind::Tell, 9, 7, 5), order(Kind::Tell, 9, 7, 3 << FLOW_ORDER_BITS | 5));
+    assert_eq!(order(Kind::Signal, 9, 7, 0), order(Kind::Tell, 9, 7, 0));
+    assert_ne!(order(Kind::Tell, 9, 7, 0), order(Kind::Tell, 9, 8, 0));
+    assert_eq!(order_of(b"short"), order_of(b"also short"));
+}

@@ -56,11 +56,20 @@ pub enum Phase {
     Unconnected,
     /// A sender waits to learn what a loss has taken.
     Fencing,
+    /// A large message is on its way, and perhaps a part of it there.
+    Large,
 }
 
 /// All phases.
-pub const PHASES: [Phase; 6] =
-    [Phase::Flowing, Phase::WindowFull, Phase::Unplaced, Phase::Stopping, Phase::Unconnected, Phase::Fencing];
+pub const PHASES: [Phase; 7] = [
+    Phase::Flowing,
+    Phase::WindowFull,
+    Phase::Unplaced,
+    Phase::Stopping,
+    Phase::Unconnected,
+    Phase::Fencing,
+    Phase::Large,
+];
 
 /// How long a cut lasts: mostly short, sometimes longer than anybody waits.
 pub(super) fn cut(random: &mut crate::Random) -> Duration {

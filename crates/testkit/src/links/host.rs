@@ -200,6 +200,12 @@ impl Host {
         ids.into_iter().filter_map(bury).collect()
     }
 
+    /// Whether a large frame is on its way from here or within.
+    pub(super) fn has_large(&mut self) -> bool {
+        let lanes = self.lanes.values().any(|lanes| lanes.simulated().has_large());
+        lanes || self.agent.has_begun() || self.workers.values().any(|worker| worker.process.has_begun())
+    }
+
     /// When something is due here next.
     pub(super) fn next(&self, now: Time) -> Option<Time> {
         let awake = |at: Time, paused: Time| at.max(paused).max(now);

@@ -38,6 +38,8 @@ pub(super) struct Log {
     /// Receivers whose process or host went down.
     lost_receivers: BTreeSet<u32>,
     sum: u64,
+    /// Large messages that were handled.
+    pub(super) large: u64,
     pub(super) faults: Vec<String>,
 }
 

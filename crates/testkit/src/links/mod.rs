@@ -27,6 +27,8 @@ pub struct Report {
     pub messages: u64,
     /// Messages handled.
     pub handled: u64,
+    /// Large ones of those.
+    pub large: u64,
     /// Messages that came back.
     pub returned: u64,
     /// Messages told lost with their receiver.

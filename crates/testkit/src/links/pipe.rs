@@ -61,6 +61,10 @@ impl Pipe {
         let cut = self.cut_until[to];
         let Some(connection) = &mut self.connection else { return };
         let mut at = now + Duration::from_micros(200 + random.below(800));
+        if let Item::Batch { bytes, .. } = &item {
+            // 100 MB in a second.
+            at = at + Duration::from_nanos(10 * bytes.len() as u64);
+        }
         if lost {
             at = at + Duration::from_millis(50 + random.below(300));
         }

@@ -170,6 +170,7 @@ impl World {
         let mut report = std::mem::take(&mut self.report);
         report.seconds = self.now.since(begun).as_secs();
         (report.messages, report.sum) = stage::with(|stage| (stage.log.messages(), stage.log.sum()));
+        report.large = stage::with(|stage| stage.log.large);
         (report.handled, report.returned, report.lost) = stage::with(|stage| stage.log.ends());
         self.end();
         if !faults.is_empty() || !at_rest {

@@ -104,7 +104,7 @@ impl Rogue {
 pub(crate) fn resume() -> Vec<u8> {
     let mut bytes = vec![0u8];
     bytes.extend(9u64.to_le_bytes());
-    bytes.extend([0; 8 + 4 * 8]);
+    bytes.extend([0; 8 + odeon_protocol::limits::LANES * 8]);
     bytes
 }
 

@@ -7,7 +7,9 @@ use crate::{
 };
 use odeon_protocol::{
     frame::{Class, Frame, Header, Kind as FrameKind},
-    limits::{LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES, LANES},
+    limits::{
+        LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES, LANES, LARGE_LANE, LARGE_LANE_BYTES, LARGE_LANE_BYTES_MAX,
+    },
 };
 use odeon_transport::quic::Lanes;
 use std::sync::Arc;
@@ -35,22 +37,27 @@ async fn a_peer_that_stops_reading_fills_its_own_lanes_only() {
     let mut pair = Pair::new();
     pair.connect().await;
     let (_rogue, lanes, _sink) = rogue(&authority, &mut agent).await;
-    let large = |class| {
+    let sized = |class, size| {
         let header = Header { class, ..Header::new(FrameKind::Tell) };
-        Frame::new(header, &[], &vec![0; 256 << 10]).bytes().clone()
+        Frame::new(header, &[], &vec![0; size]).bytes().clone()
     };
     for (number, class) in [(0, Class::Normal), (1, Class::Urgent)] {
         for lane in 0..LANES as u64 {
+            let size = if lane == LARGE_LANE as u64 { 4 << 20 } else { 100 << 10 };
             let mut taken = 0;
-            while lanes.send(lane, large(class)).is_ok() {
+            while lanes.send(lane, sized(class, size)).is_ok() {
                 taken += 1;
                 assert!(taken < 4096, "it takes {class:?} frames without end");
             }
         }
         is_undisturbed(&pair, number).await;
-        let most = if class == Class::Urgent { LANE_BYTES_MAX } else { LANE_KEPT_BYTES + LANE_QUEUE_BYTES };
+        let (small, large) = match class {
+            Class::Urgent => (LANE_BYTES_MAX, LARGE_LANE_BYTES_MAX),
+            _ => (LANE_KEPT_BYTES + LANE_QUEUE_BYTES, 2 * LARGE_LANE_BYTES),
+        };
         // Each of the two limits may be passed by one frame.
-        assert!(lanes.queued() <= LANES * (most + (512 << 10)), "{} bytes wait", lanes.queued());
+        let most = LARGE_LANE * (small + (400 << 10)) + large + (10 << 20);
+        assert!(lanes.queued() <= most, "{} bytes wait", lanes.queued());
     }
 }
 

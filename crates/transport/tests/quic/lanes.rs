@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     Boot, NodeId,
     frame::{Class, Frame, Header, Kind as FrameKind},
-    limits::{LANE_KEPT_BYTES, LANES},
+    limits::{LANE_KEPT_BYTES, LANES, LARGE_LANE},
 };
 use odeon_transport::{
     quic::{Closed, Code, Kind, Lanes, Receive},
@@ -71,7 +71,7 @@ async fn send(lanes: &Lanes, flow: u32, sequence: u32, size: usize) {
     let mut frame = frame(flow, sequence, size);
     while let Err(full) = lanes.send(flow.into(), frame) {
         frame = full.0;
-        soon(lanes.room(flow.into())).await;
+        soon(lanes.room(flow.into(), &frame)).await;
     }
 }
 
@@ -192,7 +192,7 @@ async fn frames_wait_for_the_first_connection_up_to_a_limit() {
     pair.connect().await;
     until("every frame", || pair.at_b.count() == u64::from(sequence) + 2).await;
     assert!(pair.at_b.in_order());
-    soon(pair.to_b.room(0)).await;
+    soon(pair.to_b.room(0, &frame(0, 0, 10))).await;
 }
 
 #[tokio::test]
@@ -205,6 +205,55 @@ async fn large_frames_travel_whole() {
     until("every frame", || pair.at_b.count() == 4).await;
     assert!(pair.at_b.in_order());
     assert!(pair.at_b.bytes.load(Ordering::SeqCst) > (8 << 20) + 100_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_frames_pass_a_large_one_and_its_own_flow_does_not() {
+    let mut pair = Pair::new();
+    for (sequence, size) in [(0, 10), (1, 60 << 20), (2, 10)] {
+        send(&pair.to_b, 0, sequence, size).await;
+    }
+    pair.connect().await;
+    // Of the same lane.
+    let flow = LARGE_LANE as u32;
+    for sequence in 0..3 {
+        send(&pair.to_b, flow, sequence, 10).await;
+        until("a small frame", || pair.at_b.next.lock().unwrap().get(&flow) == Some(&(sequence + 1))).await;
+    }
+    assert_eq!(pair.at_b.next.lock().unwrap().get(&0), Some(&1), "the large frame came at once");
+    until("every frame", || pair.at_b.count() == 6).await;
+    soon(pair.to_b.drained()).await;
+    send(&pair.to_b, 0, 3, 10).await;
+    until("the last frame", || pair.at_b.count() == 7).await;
+    assert!(pair.at_b.in_order());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_frames_keep_their_place_over_broken_connections() {
+    const FRAMES: u32 = 400;
+    let mut pair = Pair::new();
+    pair.connect().await;
+    let sending = {
+        let to_b = pair.to_b.clone();
+        tokio::spawn(async move {
+            for sequence in 0..FRAMES {
+                for flow in 0..6 {
+                    let size = if (sequence + flow).is_multiple_of(7) { 200_000 } else { 3_000 };
+                    send(&to_b, flow, sequence, size).await;
+                }
+            }
+        })
+    };
+    for round in 1..=5 {
+        let enough = u64::from(FRAMES) * 6 * round / 8;
+        until("a part of the frames", || pair.at_b.count() >= enough).await;
+        pair.breaks();
+        until("the break", || !pair.to_b.is_connected() && !pair.to_a.is_connected()).await;
+        pair.connect().await;
+    }
+    soon(sending).await.unwrap();
+    until("every frame", || pair.at_b.count() == u64::from(FRAMES) * 6).await;
+    assert!(pair.at_b.in_order());
 }
 
 #[tokio::test]

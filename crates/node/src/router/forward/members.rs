@@ -1,10 +1,10 @@
 //! Troupes: any member will do.
 
-use super::{Origin, Router};
+use super::{Origin, Router, mutable};
 use crate::{
     event::Event,
     router::{
-        back::{self, BOUNCES_MAX, Why},
+        back::{BOUNCES_MAX, Why},
         holds::Asking,
         table::Route,
         troupes::Pick,
@@ -27,20 +27,25 @@ impl Router {
                 if wants_more {
                     self.events.push(Event::TroupeBusy { troupe });
                 }
-                self.pass_to_member(origin, troupe, member, &frame);
+                self.pass_to_member(origin, troupe, member, frame);
             }
             Pick::Unknown => {
                 let starts = false;
                 let name = format!("odeon:troupe/{troupe}");
-                if let Some(Asking::Ask) = self.holds.push(&name, &frame, (header.bounced() > 0, starts), self.now) {
-                    self.events.push(Event::TroupeMissed { troupe });
+                match self.holds.push(&name, (frame, Direct::NONE), (header.bounced() > 0, starts), self.now) {
+                    Ok(Asking::Ask) => self.events.push(Event::TroupeMissed { troupe }),
+                    Ok(Asking::Asked) => {}
+                    Err(frame) => {
+                        let text = format!("{name}: too many messages wait for names and troupes that are being found");
+                        self.give_back(&frame, &Why::not_run(Reason::Full, text));
+                    }
                 }
             }
         }
     }
 
-    fn pass_to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: &[u8]) {
-        let Ok(message) = back::read(frame) else { return };
+    fn pass_to_member(&mut self, origin: Origin, troupe: Direct, member: Direct, frame: BytesMut) {
+        let Ok(message) = Frame::read(frame.freeze()) else { return };
         let flags = message.header.flags & !flags::TROUPE;
         let header = Header { to: member, to_epoch: 0, flags, ..message.header };
         let frame = if message.troupe().is_some() {
@@ -50,7 +55,7 @@ impl Router {
             Frame::new(header, &extensions, &message.body())
         };
         let origin = if matches!(origin, Origin::Peer(_)) { Origin::Agent } else { origin };
-        self.deliver(origin, &header, BytesMut::from(&frame.bytes()[..]));
+        self.deliver(origin, &header, mutable(frame.into_bytes()));
     }
 
     /// The members of a troupe as its keeper says; what waited for them goes on.
@@ -77,6 +82,7 @@ impl Router {
             }
             // Goes where the messages went, and comes back behind whatever comes back of them.
             let fence = Header { to: member, from: sender, flow, flags: flags::FENCE, ..Header::new(Kind::Tell) };
+            let fence = Header { class: Class::Urgent, ..fence };
             let fence = Frame::new(fence, &[Extension::Troupe(troupe)], &[]);
             self.deliver(Origin::Agent, &fence.header, BytesMut::from(&fence.bytes()[..]));
         }

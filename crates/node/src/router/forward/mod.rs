@@ -15,6 +15,8 @@ use super::{
     Peers,
     asks::{Asks, Towards},
     back::{self, BOUNCES_MAX, Why},
+    bounced::Bounced,
+    budget::Budget,
     hash::Fast,
     holds::Holds,
     pace::Pace,
@@ -23,16 +25,16 @@ use super::{
     written_off::WrittenOff,
 };
 use crate::{event::Event, metrics::Metrics, queue::Queue};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use odeon_cluster::Rate;
 use odeon_protocol::{
     Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, encode},
     frame::{self, Class, Frame, Header, Kind, flags},
-    limits::{BLOCKS_MAX, HELD_BYTES},
+    limits::{AGENT_BYTES_MAX, BLOCKS_MAX, HELD_BYTES, LARGE_FRAME_BYTES, LARGE_UNREAD_FOR},
     planted::{self, Fault},
 };
-use odeon_transport::frame_io::{Outbox, PushError};
+use odeon_transport::frame_io::{Outbox, PushError, share};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -71,6 +73,8 @@ struct Process {
     pace: Arc<Pace>,
     /// It does not read: its link is to be closed.
     deaf: Arc<Notify>,
+    /// How many chunks it had taken when it was last seen to take any.
+    taken: (u64, Time),
 }
 
 impl Process {
@@ -78,6 +82,26 @@ impl Process {
     fn push_urgent(&self, write: impl FnOnce(&mut BytesMut)) {
         // A closed link is noticed by its reader.
         if self.outbox.try_push(Class::Urgent, write) == Err(PushError::Full) {
+            self.deaf.notify_one();
+        }
+    }
+
+    /// Queues a whole frame that cannot wait.
+    fn push_answer(&self, frame: BytesMut) {
+        if frame.len() > LARGE_FRAME_BYTES {
+            // As before; and what is large is bounded by `Budget`.
+            let _ = self.outbox.try_push_large(Class::Urgent, share(frame));
+        } else {
+            self.push_urgent(|out| out.extend_from_slice(&frame));
+        }
+    }
+
+    /// Closes the link of a process that takes none of the large frames that wait for it.
+    fn look_at_large(&mut self, now: Time) {
+        let (waiting, taken) = self.outbox.large();
+        if waiting == 0 || taken != self.taken.0 {
+            self.taken = (taken, now);
+        } else if now.since(self.taken.1) >= LARGE_UNREAD_FOR {
             self.deaf.notify_one();
         }
     }
@@ -90,7 +114,9 @@ pub(crate) struct Router {
     pub(crate) now: Time,
     holds: Holds,
     asks: Asks,
+    pub(crate) budget: Budget,
     written_off: WrittenOff,
+    bounced: Bounced,
     processes: HashMap<WorkerId, Process, Fast>,
     /// Peers that were warned about; once is enough.
     warned: HashSet<NodeId>,
@@ -114,7 +140,9 @@ impl Router {
             now: Time::ZERO,
             holds: Holds::default(),
             asks: Asks::default(),
+            budget: Budget::default(),
             written_off: WrittenOff::default(),
+            bounced: Bounced::default(),
             processes: HashMap::default(),
             warned: HashSet::new(),
             overfull: HashSet::new(),
@@ -138,7 +166,7 @@ impl Router {
         blocks.iter().for_each(|block| self.table.lease(*block, id));
         let (pace, deaf) = <(Arc<Pace>, Arc<Notify>)>::default();
         let (blocks, kept) = (blocks.len(), (pace.clone(), deaf.clone()));
-        self.processes.insert(id, Process { outbox, name, warned: false, blocks, pace, deaf });
+        self.processes.insert(id, Process { outbox, name, warned: false, blocks, pace, deaf, taken: (0, self.now) });
         kept
     }
 
@@ -161,6 +189,7 @@ impl Router {
 
     /// Frames from a process of this host. An error says why its link is to be closed.
     pub(crate) fn take(&mut self, from: WorkerId, frames: Vec<BytesMut>) -> Result<(), String> {
+        self.weigh();
         for frame in frames {
             let (header, _) = Header::read(&frame).map_err(|error| error.to_string())?;
             if header.kind == Kind::Control {
@@ -178,6 +207,7 @@ impl Router {
 
     /// Frames from another agent.
     pub(crate) fn take_from_peer(&mut self, peer: NodeId, frames: Vec<BytesMut>) {
+        self.weigh();
         for frame in frames {
             match Header::read(&frame) {
                 Ok((header, _)) if self.may_come_from(peer, &header) => {
@@ -220,6 +250,15 @@ impl Router {
         self.holds.bytes()
     }
 
+    /// Looks at how much waits, now and then.
+    fn weigh(&mut self) {
+        if self.budget.is_due(self.now) {
+            let local =
+                self.processes.values().map(|process| process.outbox.queued()).sum::<usize>() + self.holds.bytes();
+            self.budget.look(self.now, local, self.peers.queued());
+        }
+    }
+
     /// A control message to every process.
     pub(crate) fn control_all(&self, message: &FromAgent) {
         self.processes.keys().for_each(|process| self.control(*process, message));
@@ -239,11 +278,15 @@ impl Router {
                 self.answer(&header, frame);
             }
             Kind::Returned => self.returned(origin, &header, frame),
-            Kind::Control | Kind::Void => {}
+            Kind::Control | Kind::Void | Kind::Chunk | Kind::Credit => {}
         }
     }
 
     fn message(&mut self, origin: Origin, mut header: Header, mut frame: BytesMut) {
+        if self.budget.is_spent() && header.kind != Kind::Signal && header.class != Class::Urgent {
+            let text = format!("{} MiB wait in this host's agent, the most that it holds", AGENT_BYTES_MAX >> 20);
+            return self.give_back(&frame, &Why::not_run(Reason::Full, text));
+        }
         if header.has(flags::TROUPE) && !header.to.is_none() || self.table.route(header.to) == Route::Troupe {
             return self.pass_to_troupe(origin, header.to, frame);
         }
@@ -263,6 +306,9 @@ impl Router {
             if self.table.route(header.to) == Route::Troupe {
                 return self.pass_to_troupe(origin, header.to, frame);
             }
+        }
+        if matches!(origin, Origin::Peer(_)) && self.bounced.has(header.from, header.flow, header.to) {
+            return self.bounce(&frame, "its name has been on another host since");
         }
         self.deliver(origin, &header, frame);
     }
@@ -303,7 +349,13 @@ impl Router {
             return self.undeliverable(header, frame, Reason::WorkerLost, Turn::Last);
         };
         let class = if matches!(header.kind, Kind::Tell | Kind::Ask) { header.class } else { Class::Urgent };
-        match state.outbox.try_push_bytes(class, &frame) {
+        let frame = share(frame);
+        let pushed = if frame.len() > LARGE_FRAME_BYTES {
+            state.outbox.try_push_large(class, frame.clone())
+        } else {
+            state.outbox.try_push_bytes(class, &frame)
+        };
+        match pushed {
             Ok(()) => self.sent(Towards::Process(process), header, &frame),
             Err(PushError::Full) => {
                 if class == Class::Urgent {
@@ -312,14 +364,14 @@ impl Router {
                 let text = format!("{} takes its messages too slowly: {} MiB wait", state.name, HELD_BYTES >> 20);
                 self.give_back(&frame, &Why::not_run(Reason::Full, text));
             }
-            Err(PushError::Closed) => self.undeliverable(header, frame, Reason::WorkerLost, Turn::Last),
+            Err(PushError::Closed) => self.undeliverable(header, mutable(frame), Reason::WorkerLost, Turn::Last),
         }
     }
 
     fn push_peer(&mut self, node: NodeId, header: &Header, frame: BytesMut) {
         self.sent(Towards::Peer(node), header, &frame);
         self.metrics.frames_to_peers.add(1);
-        let frame = frame.freeze();
+        let frame = share(frame);
         if !self.peers.send(node, frame.clone()) {
             let text = format!("too much waits for the host of {}", header.to);
             self.give_back(&frame, &Why::not_run(Reason::Full, text));
@@ -346,7 +398,7 @@ impl Router {
         match route {
             Route::Process(process) | Route::Stopping(process) => {
                 if let Some(state) = self.processes.get(&process) {
-                    state.push_urgent(|out| out.extend_from_slice(&frame));
+                    state.push_answer(frame);
                 }
             }
             Route::Peer(node) => {
@@ -355,7 +407,7 @@ impl Router {
                     back::set_from(&mut frame, self.me);
                 }
                 self.metrics.frames_to_peers.add(1);
-                let frame = frame.freeze();
+                let frame = share(frame);
                 if !self.peers.send(node, frame.clone()) {
                     self.note_letter(header, &frame);
                     self.answer_dropped(node);
@@ -395,7 +447,13 @@ impl Router {
                 return self.pass_to_troupe(Origin::Agent, troupe, message);
             }
             if let Some(name) = back.to_name() {
-                return self.hold_for_another(name, message, Turn::First);
+                if self.bounced.has(header.to, header.flow, header.from) {
+                    // It came to the place all the same, as the first one came back.
+                    let mut message = message;
+                    frame::set_to(&mut message, header.from, header.from_epoch);
+                    return self.bounce(&message, "its name has been on another host since");
+                }
+                return self.hold_for_another(name, message, header.from, Turn::First);
             }
         }
         if let (asker, correlation) = back::asker(&back)
@@ -406,7 +464,8 @@ impl Router {
             let why = Why { reason, text: text.to_owned(), may_have_run: header.has(flags::MAY_HAVE_RUN) };
             self.fail((asker, correlation), header.from, &why);
         }
-        self.answer(header, BytesMut::from(&back.bytes()[..]));
+        let header = *header;
+        self.answer(&header, mutable(back.into_bytes()));
     }
 
     /// Whether another instance or member may take what came back. The actor's own agent decides, once; the sender's
@@ -438,7 +497,7 @@ impl Router {
             let mut frame = frame;
             frame::set_to(&mut frame, Direct::NONE, 0);
             frame[8..10].copy_from_slice(&back::bounced(header.flags).to_le_bytes());
-            return self.hold_for_another(&name, frame, turn);
+            return self.hold_for_another(&name, frame, header.to, turn);
         }
         if header.bounced() < BOUNCES_MAX
             && header.from.node == self.me.node
@@ -458,10 +517,15 @@ impl Router {
     /// A name that is on another host: its sender's agent has to send it there.
     fn moved(&mut self, header: &Header, frame: BytesMut, node: NodeId) {
         if name_of(&frame).is_some() {
-            let text = format!("{} is on node {node} now", header.to);
-            return self.give_back(&frame, &Why::not_run(Reason::Moved, text));
+            self.bounced.add(header, header.to);
+            return self.bounce(&frame, &format!("{} is on node {node} now", header.to));
         }
         self.give_back(&frame, &Why::not_run(Reason::NoSuchActor, format!("odeon:{} is not of this host", header.to)));
+    }
+
+    /// Sends a name's message back to its sender's agent, which sends it where the name is.
+    fn bounce(&mut self, frame: &[u8], text: &str) {
+        self.give_back(frame, &Why::not_run(Reason::Moved, text));
     }
 
     /// Gives a message back to its sender; an ask that was forwarded also fails for whoever asked.
@@ -506,7 +570,12 @@ impl Router {
     }
 }
 
-fn control_body(frame: BytesMut) -> Result<bytes::Bytes, String> {
+/// The frame to be changed; copied where somebody else has it, too.
+fn mutable(frame: Bytes) -> BytesMut {
+    frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+fn control_body(frame: BytesMut) -> Result<Bytes, String> {
     Frame::read(frame.freeze()).map(|frame| frame.body()).map_err(|error| error.to_string())
 }
 

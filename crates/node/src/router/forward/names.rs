@@ -11,32 +11,34 @@ use crate::{
 };
 use bytes::BytesMut;
 use odeon_protocol::{
-    Reason, WorkerId,
+    Direct, Reason, WorkerId,
     control::FromAgent,
-    frame::{self, Header, Kind, flags},
+    frame::{self, Header, Kind, flags, to_of},
 };
 use std::sync::Arc;
 
 impl Router {
     /// A message waits for a name.
     pub(super) fn hold(&mut self, name: &str, frame: BytesMut) {
-        self.put_aside(name, frame, (Turn::Last, false));
+        let was = to_of(&frame).unwrap_or(Direct::NONE);
+        self.put_aside(name, (frame, was), (Turn::Last, false));
     }
 
     /// A message waits for the next instance of a name, since what was known of it is wrong.
-    pub(super) fn hold_for_another(&mut self, name: &str, frame: BytesMut, turn: Turn) {
-        self.put_aside(name, frame, (turn, true));
+    /// It was sent to that place.
+    pub(super) fn hold_for_another(&mut self, name: &str, frame: BytesMut, was: Direct, turn: Turn) {
+        self.put_aside(name, (frame, was), (turn, true));
     }
 
-    fn put_aside(&mut self, name: &str, frame: BytesMut, (turn, stale): (Turn, bool)) {
+    fn put_aside(&mut self, name: &str, (frame, was): (BytesMut, Direct), (turn, stale): (Turn, bool)) {
         let Ok((header, _)) = Header::read(&frame) else { return };
         // A fence stays behind what it follows, also where that starts the actor.
         let starts = header.has(flags::STARTS) && header.kind != Kind::Signal
             || header.has(flags::FENCE) && self.holds.starts(name);
-        match self.holds.push(name, &frame, (turn == Turn::First, starts), self.now) {
-            Some(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale }),
-            Some(Asking::Asked) => {}
-            None => {
+        match self.holds.push(name, (frame, was), (turn == Turn::First, starts), self.now) {
+            Ok(Asking::Ask) => self.events.push(Event::Missed { name: name.into(), starts, stale }),
+            Ok(Asking::Asked) => {}
+            Err(frame) => {
                 let text = format!("{name}: too many messages wait for names that are being found or started");
                 self.give_back(&frame, &Why::not_run(Reason::Full, text));
             }
@@ -64,6 +66,9 @@ impl Router {
                 Route::Peer(node) => Origin::Peer(node),
                 Route::Troupe | Route::Nobody(_) => Origin::Agent,
             };
+            if matches!((origin, self.table.route(known.place)), (Origin::Peer(_), Route::Peer(_))) {
+                self.bounced.add(&header, held.was);
+            }
             self.deliver(origin, &header, held.frame);
         }
         senders.into_iter().for_each(|process| self.tell_where(process, name, known));
@@ -95,6 +100,9 @@ impl Router {
         for of in self.asks.expire(self.now) {
             self.troupes.ask_ended(of);
         }
+        let now = self.now;
+        self.processes.values_mut().for_each(|process| process.look_at_large(now));
+        self.weigh();
         self.metrics.asks_open.set(self.asks.len() as u64);
         self.metrics.held_bytes.set(self.holds.bytes() as u64);
     }

@@ -8,6 +8,7 @@
 //!
 //! - **FL-1.** At most [`FLOW_WINDOW`](odeon_protocol::limits::FLOW_WINDOW) numbers of messages lie between the oldest
 //!   outstanding one and the newest, and with fences at most [`Ring::BITS`](odeon_protocol::ring::Ring::BITS).
+//!   At most [`FLOW_LARGE_BYTES`](odeon_protocol::limits::FLOW_LARGE_BYTES) of large ones are outstanding, or one message.
 //! - **FL-2.** A number is told settled only after [`Ledger::end`]; telling twice changes nothing at the sender.
 //! - **FL-3.** Once every message was settled or given back the sender has nothing outstanding, in whichever order and
 //!   from however many receivers the reports came.
@@ -29,10 +30,10 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use odeon_protocol::{address::Direct, id::Serial};
+use odeon_protocol::{address::Direct, frame::FLOW_ORDER_BITS, id::Serial};
 pub(crate) use receiver::{Ledger, Report};
 pub(crate) use sender::{Fence, News, Sending, Via};
-use std::sync::Arc;
+use std::{hash::Hash, sync::Arc};
 
 /// Who is sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +99,27 @@ pub(crate) enum Step {
 pub(crate) struct FlowKey {
     pub(crate) from: Serial,
     pub(crate) to: Target,
-    /// 0, and more for messages that must not wait while the first window is used up.
+    /// 0, and more for messages that must not wait while the first window is used up; at most [`LANES_MAX`].
     pub(crate) lane: u32,
+}
+
+/// Flows beside one another for what must not wait. Their numbers say that they keep one order.
+pub(crate) const LANES_MAX: u32 = (1 << (u32::BITS - FLOW_ORDER_BITS)) - 1;
+
+/// What of a key [`Sending`] looks at.
+pub(crate) trait Lane: Clone + Eq + Hash {
+    /// Which of the flows beside one another it is.
+    fn lane(&self) -> u32;
+    /// The first of them.
+    fn first(&self) -> Self;
+}
+
+impl Lane for FlowKey {
+    fn lane(&self) -> u32 {
+        self.lane
+    }
+
+    fn first(&self) -> Self {
+        Self { lane: 0, ..self.clone() }
+    }
 }

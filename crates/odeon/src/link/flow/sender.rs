@@ -1,15 +1,15 @@
 //! The sender's side of flows.
 
-use super::{Now, Numbers, Route, Step};
+use super::{Lane, Now, Numbers, Route, Step};
 use crate::core::hash::Fast;
 use odeon_protocol::{
     Direct,
-    limits::{FLOW_WINDOW, FLOWS_MAX},
+    frame::FLOW_ORDER_BITS,
+    limits::{FLOW_LARGE_BYTES, FLOW_WINDOW, FLOWS_MAX},
     ring::Ring,
 };
 use std::{
     collections::{HashMap, VecDeque},
-    hash::Hash,
     mem,
     task::Waker,
 };
@@ -69,6 +69,10 @@ pub(super) struct Flow<K> {
     opened: u64,
     fencing: Option<Fencing>,
     waiting: VecDeque<Waker>,
+    /// The numbers and bytes of large messages that are outstanding.
+    large: Vec<(u32, usize)>,
+    /// Who wants to send one.
+    waiting_large: Vec<Waker>,
 }
 
 impl<K> Flow<K> {
@@ -97,6 +101,10 @@ impl<K> Flow<K> {
             if number.wrapping_sub(self.base) < self.span() {
                 self.done.set(number);
             }
+        }
+        if !self.large.is_empty() {
+            let large = mem::take(&mut self.large);
+            self.large = large.into_iter().filter(|(number, _)| self.is_outstanding(*number)).collect();
         }
         while self.base != self.next && self.done.has(self.base) {
             self.done.clear(self.base);
@@ -137,18 +145,21 @@ impl<K> Flow<K> {
 pub(crate) struct Sending<K> {
     pub(super) ids: HashMap<K, u32>,
     pub(super) flows: HashMap<u32, Flow<K>, Fast>,
+    /// The order of flows beside one another, and how many they are besides the first; seldom any.
+    orders: HashMap<K, (u32, u32)>,
     next_id: u32,
     /// Added to get the next flow's id, so that several tables share the numbers.
     stride: u32,
     limit: usize,
 }
 
-impl<K: Clone + Eq + Hash> Sending<K> {
+impl<K: Lane> Sending<K> {
     /// A table that gives out the ids `first`, `first + stride`, …; 0 is never given.
     pub(crate) fn new(first: u32, stride: u32) -> Self {
         Self {
             ids: HashMap::new(),
             flows: HashMap::default(),
+            orders: HashMap::new(),
             next_id: first,
             stride,
             limit: FLOWS_MAX / stride.max(1) as usize,
@@ -195,11 +206,7 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         if self.flows.len() >= self.limit {
             return None;
         }
-        let mut id = self.next_id;
-        while id == 0 || self.flows.contains_key(&id) {
-            id = id.wrapping_add(self.stride);
-        }
-        self.next_id = id.wrapping_add(self.stride);
+        let id = self.order(key) | key.lane() << FLOW_ORDER_BITS;
         let flow = Flow {
             key: key.clone(),
             base: 0,
@@ -209,10 +216,36 @@ impl<K: Clone + Eq + Hash> Sending<K> {
             opened: now.version,
             fencing: None,
             waiting: VecDeque::new(),
+            large: Vec::new(),
+            waiting_large: Vec::new(),
         };
         self.flows.insert(id, flow);
         self.ids.insert(key.clone(), id);
         Some(id)
+    }
+
+    /// The order of a flow to be opened: that of those beside it, or a new one.
+    fn order(&mut self, key: &K) -> u32 {
+        if key.lane() > 0 || !self.orders.is_empty() {
+            let first = key.first();
+            let known = self.orders.get(&first).map(|(order, _)| *order).or_else(|| self.ids.get(&first).copied());
+            let order = known.unwrap_or_else(|| self.new_order());
+            if key.lane() > 0 {
+                self.orders.entry(first).or_insert((order, 0)).1 += 1;
+            }
+            return order;
+        }
+        self.new_order()
+    }
+
+    fn new_order(&mut self) -> u32 {
+        const MASK: u32 = (1 << FLOW_ORDER_BITS) - 1;
+        let mut order = self.next_id;
+        while order == 0 || self.flows.contains_key(&order) || self.orders.values().any(|(used, _)| *used == order) {
+            order = order.wrapping_add(self.stride) & MASK;
+        }
+        self.next_id = order.wrapping_add(self.stride) & MASK;
+        order
     }
 
     /// Registers who wants to send after [`Step::Wait`]. False if there is room by now: try again.
@@ -224,12 +257,37 @@ impl<K: Clone + Eq + Hash> Sending<K> {
         true
     }
 
+    /// Whether a large message with a number of the flow may go. At most [`FLOW_LARGE_BYTES`] of them, or one, are
+    /// outstanding.
+    pub(crate) fn takes_large(&mut self, id: u32, number: u32, bytes: usize) -> bool {
+        let Some(flow) = self.flows.get_mut(&id) else { return false };
+        let outstanding: usize = flow.large.iter().map(|(_, bytes)| bytes).sum();
+        let takes = flow.large.is_empty() || outstanding + bytes <= FLOW_LARGE_BYTES;
+        if takes {
+            flow.large.push((number, bytes));
+        }
+        takes
+    }
+
+    /// Registers who wants to send a large message after [`Sending::takes_large`] refused one. False if there is room by
+    /// now: try again.
+    pub(crate) fn wait_large(&mut self, key: &K, waker: &Waker) -> bool {
+        let flow = self.ids.get(key).and_then(|id| self.flows.get_mut(id)).filter(|flow| !flow.large.is_empty());
+        let Some(flow) = flow else { return false };
+        if !flow.waiting_large.iter().any(|waiting| waiting.will_wake(waker)) {
+            flow.waiting_large.push(waker.clone());
+        }
+        true
+    }
+
     /// Messages of a flow have ended or came back.
     pub(crate) fn settled(&mut self, id: u32, first: u32, count: u32) -> News<K> {
         let Some(flow) = self.flows.get_mut(&id) else { return News::default() };
         let fresh = flow.is_outstanding(first);
+        let large = flow.large.len();
         flow.settle(first, count);
         let mut news = News { fresh, ..News::default() };
+        let freed = if flow.large.len() < large { mem::take(&mut flow.waiting_large) } else { Vec::new() };
         if let Some(fencing) = flow.take_ended_fence() {
             if flow.outstanding() > 0 && !fencing.then.is_empty() {
                 // Taken up again, so that the next one finds room.
@@ -237,12 +295,14 @@ impl<K: Clone + Eq + Hash> Sending<K> {
                 flow.fencing = Some(fencing);
                 let key = flow.key.clone();
                 news.fence = flow.fence_numbers(id, then).map(|numbers| Fence { key, numbers });
+                news.woken = freed;
                 return news;
             }
             if flow.outstanding() > 0 {
                 news.lost = Some((flow.key.clone(), flow.outstanding()));
             }
             news.woken = self.forget(id);
+            news.woken.extend(freed);
             return news;
         }
         if flow.outstanding() == 0 {
@@ -251,18 +311,28 @@ impl<K: Clone + Eq + Hash> Sending<K> {
             let room = FLOW_WINDOW.saturating_sub(flow.span()) as usize;
             news.woken = flow.waiting.drain(..room.min(flow.waiting.len())).collect();
         }
+        news.woken.extend(freed);
         news
     }
 
     fn forget(&mut self, id: u32) -> Vec<Waker> {
         let Some(flow) = self.flows.remove(&id) else { return Vec::new() };
         self.ids.remove(&flow.key);
+        if flow.key.lane() > 0 {
+            let first = flow.key.first();
+            if let Some((_, beside)) = self.orders.get_mut(&first) {
+                *beside -= 1;
+                if *beside == 0 {
+                    self.orders.remove(&first);
+                }
+            }
+        }
         if self.flows.is_empty() {
             // A burst of flows leaves no memory behind.
             self.flows.shrink_to(64);
             self.ids.shrink_to(64);
         }
-        flow.waiting.into()
+        flow.waiting.into_iter().chain(flow.waiting_large).collect()
     }
 
     /// How many flows are open.
@@ -305,7 +375,9 @@ impl<K: Clone + Eq + Hash> Sending<K> {
     pub(crate) fn lose(&mut self) -> (u64, Vec<Waker>) {
         let outstanding = self.outstanding();
         self.ids.clear();
-        let waiting = mem::take(&mut self.flows).into_values().flat_map(|flow| flow.waiting).collect();
+        self.orders.clear();
+        let flows = mem::take(&mut self.flows).into_values();
+        let waiting = flows.flat_map(|flow| flow.waiting.into_iter().chain(flow.waiting_large)).collect();
         (outstanding, waiting)
     }
 }

@@ -1,7 +1,7 @@
 use super::{receiver::Overrun, *};
 use odeon_protocol::{
     id::{Boot, NodeId},
-    limits::FLOW_WINDOW,
+    limits::{FLOW_LARGE_BYTES, FLOW_WINDOW},
 };
 use proptest::prelude::*;
 use std::{
@@ -24,6 +24,27 @@ fn go(step: Step) -> Numbers {
     match step {
         Step::Go(numbers) => numbers,
         other => panic!("{other:?}"),
+    }
+}
+
+macro_rules! alone {
+    ($($kind:ty),*) => {
+        $(impl Lane for $kind {
+            fn lane(&self) -> u32 { 0 }
+            fn first(&self) -> Self { *self }
+        })*
+    };
+}
+alone!(&'static str, i32, u8);
+
+/// Flows beside one another.
+impl Lane for (char, u32) {
+    fn lane(&self) -> u32 {
+        self.1
+    }
+
+    fn first(&self) -> Self {
+        (self.0, 0)
     }
 }
 
@@ -52,6 +73,56 @@ fn the_window_is_credit() {
     sending.settled(1, 0, 1).woken.into_iter().for_each(Waker::wake);
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     assert_eq!(go(sending.send(&"k", AGENT)).sequence, FLOW_WINDOW);
+}
+
+#[test]
+fn flows_beside_one_another_have_one_order_as_long_as_any_of_them_is_open() {
+    const ORDER: u32 = (1 << FLOW_ORDER_BITS) - 1;
+    let mut sending = Sending::new(3, 16);
+    let mut open = |key| go(sending.send(&key, AGENT)).flow;
+    let (first, other) = (open(('a', 0)), open(('b', 0)));
+    let beside = [open(('a', 1)), open(('a', LANES_MAX))];
+    assert!(beside.iter().all(|flow| *flow != first && flow & ORDER == first && flow % 16 == 3));
+    assert_ne!(other & ORDER, first);
+    let _ = sending.settled(first, 0, 1);
+    assert_eq!(go(sending.send(&('a', 0), AGENT)).flow, first, "its order is still in use");
+    for flow in [first, beside[0], beside[1]] {
+        let _ = sending.settled(flow, 0, 1);
+    }
+    let again = go(sending.send(&('a', 1), AGENT)).flow;
+    assert_ne!(again & ORDER, first);
+    assert_eq!(go(sending.send(&('a', 0), AGENT)).flow, again & ORDER);
+}
+
+#[test]
+fn large_messages_wait_for_one_another_within_their_flow() {
+    let mut sending = Sending::new(1, 1);
+    let large = |sending: &mut Sending<_>, key, bytes| {
+        let numbers = go(sending.send(&key, AGENT));
+        let takes = sending.takes_large(numbers.flow, numbers.sequence, bytes);
+        if !takes {
+            let _ = sending.settled(numbers.flow, numbers.sequence, 1);
+        }
+        takes
+    };
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    assert!(large(&mut sending, "k", FLOW_LARGE_BYTES / 2));
+    assert!(large(&mut sending, "k", FLOW_LARGE_BYTES / 2));
+    assert!(!large(&mut sending, "k", 1));
+    assert!(large(&mut sending, "other", 2 * FLOW_LARGE_BYTES), "one goes however large it is");
+    go(sending.send(&"k", AGENT));
+    assert!(sending.wait_large(&"k", &waker));
+    // Small ones free nothing; the first large one does.
+    sending.settled(1, 3, 1).woken.into_iter().for_each(Waker::wake);
+    assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    sending.settled(1, 0, 1).woken.into_iter().for_each(Waker::wake);
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(large(&mut sending, "k", FLOW_LARGE_BYTES / 2));
+    assert!(!sending.wait_large(&"unknown", &waker));
+    assert!(sending.wait_large(&"k", &waker));
+    let (_, woken) = sending.lose();
+    assert_eq!(woken.len(), 1);
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl World {
     }
 
     /// What is going on now.
-    fn phases(&self) -> Vec<Phase> {
+    fn phases(&mut self) -> Vec<Phase> {
+        let large = self.hosts.values_mut().any(Host::has_large);
         let workers = || self.hosts.values().flat_map(|host| host.workers.values()).filter(|worker| !worker.dead);
         let outstanding = workers().any(|worker| worker.process.system().stats().outstanding > 0);
         let stopping = self.directory.names.values().any(|name| matches!(name.place, Place::Stopping(..)));
@@ -107,6 +108,7 @@ impl World {
             (stopping, Phase::Stopping),
             (self.pipes.values().any(|pipe| pipe.connection.is_none()), Phase::Unconnected),
             (workers().any(|worker| worker.process.is_fencing()), Phase::Fencing),
+            (large, Phase::Large),
         ];
         all.into_iter().filter(|(is, _)| *is).map(|(_, phase)| phase).collect()
     }
@@ -118,7 +120,7 @@ impl World {
         }
         if at_last.since(self.now) + Duration::from_millis(1) > PHASE_COMES {
             match phase {
-                Phase::Flowing => {}
+                Phase::Flowing | Phase::Large => {}
                 Phase::WindowFull => self.slow_down(),
                 Phase::Unplaced | Phase::Stopping => self.stop_one(),
                 Phase::Unconnected => {

@@ -15,6 +15,7 @@ pub(super) struct Order {
     gap_us: u64,
     rest_every: u64,
     ask_every: u64,
+    large_every: u64,
 }
 
 impl World {
@@ -50,8 +51,10 @@ impl World {
             let gap_us = if self.random.chance(60) { span / count } else { self.random.below(2_000) };
             let rest_every = if self.random.chance(50) { 100 + self.random.below(400) } else { 0 };
             let ask_every = if self.random.chance(30) { 2 + self.random.below(9) } else { 0 };
+            let large_every = if self.random.chance(40) { 10 + self.random.below(60) } else { 0 };
             let (node, worker) = self.any_worker(&nodes);
-            self.hire(node, worker, Order { from: from as u32, to, count, gap_us, rest_every, ask_every });
+            let order = Order { from: from as u32, to, count, gap_us, rest_every, ask_every, large_every };
+            self.hire(node, worker, order);
         }
         for receiver in 0..RECEIVERS {
             if self.random.chance(60) {
@@ -116,8 +119,9 @@ impl World {
         let workers = &self.host(node).workers;
         let Some(worker) = workers.get(&id).filter(|worker| !worker.dead) else { return };
         let system = worker.process.system().clone();
-        let Order { from, to, count, gap_us, rest_every, ask_every } = order;
-        let go = Go { from, to, receiver: system.reference::<Sink>(receiver), count, gap_us, rest_every, ask_every };
+        let Order { from, to, count, gap_us, rest_every, ask_every, large_every } = order;
+        let receiver = system.reference::<Sink>(receiver);
+        let go = Go { from, to, receiver, count, gap_us, rest_every, ask_every, large_every };
         let source = system.reference::<Source>(Address::Direct(place));
         let mut told = pin!(source.tell(go).into_future());
         let told = told.as_mut().poll(&mut Context::from_waker(Waker::noop()));

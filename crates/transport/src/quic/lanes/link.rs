@@ -3,15 +3,20 @@
 use super::{
     super::connection::{Closed, Code, Connection},
     Shared,
+    large::Progress,
 };
+use crate::frame_io::Gate;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use odeon_protocol::{frame::Splitter, limits::LANES};
+use odeon_protocol::{
+    frame::Splitter,
+    limits::{CHUNK_BYTES, LANES, LARGE_LANE},
+};
 use std::{
     future::poll_fn,
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -23,12 +28,16 @@ const RESUME_STREAM: u8 = 0;
 const LANE_STREAM: u8 = 1;
 const RESUME_BYTES: usize = 8 + 8 + LANES * 8;
 const ACK_BYTES: usize = 1 + 8;
+/// In the place of a lane, in an acknowledgement: the number is that of bytes read of the lane of large frames.
+const LARGE_READ: u8 = 0xff;
 /// Received bytes after which the peer is told at once.
 const ACK_AFTER_BYTES: usize = 256 << 10;
+/// The same of large frames: little of them is under way.
+const ACK_LARGE_AFTER_BYTES: usize = CHUNK_BYTES / 2;
 /// How long it waits otherwise, so that a busy link acknowledges rarely.
 const ACK_AFTER: Duration = Duration::from_millis(20);
 /// Bytes asked of a stream at once.
-const CHUNK_BYTES: usize = 128 << 10;
+const READ_BYTES: usize = 128 << 10;
 /// How long the peer may take to say where to go on.
 const RESUME_WITHIN: Duration = Duration::from_secs(5);
 /// Batches handed to a stream with one call.
@@ -38,6 +47,7 @@ const BATCHES: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     unsaid: AtomicUsize,
+    unsaid_large: AtomicUsize,
     some: Notify,
     many: Notify,
     /// The peer acknowledged something.
@@ -133,12 +143,13 @@ async fn carry(
     if shared.link.lock().generation != generation {
         return Ok(());
     }
+    let (progress, read) = <(Arc<Progress>, Arc<AtomicU64>)>::default();
     for (lane, first) in firsts.into_iter().enumerate() {
-        tasks.spawn(write_lane(shared.clone(), inner.clone(), lane, first));
+        tasks.spawn(write_lane(shared.clone(), inner.clone(), (lane, first), progress.clone()));
     }
-    tasks.spawn(read_acks(shared.clone(), acks_in));
-    tasks.spawn(write_acks(shared.clone(), acks_out));
-    tasks.spawn(accept_lanes(shared.clone(), inner, peer.session, early));
+    tasks.spawn(read_acks(shared.clone(), acks_in, progress));
+    tasks.spawn(write_acks(shared.clone(), acks_out, read.clone()));
+    tasks.spawn(accept_lanes(shared.clone(), inner, (peer.session, read), early));
     shared.connected.store(true, Ordering::Release);
     // The first task to end ends the connection.
     match tasks.join_next().await {
@@ -164,6 +175,7 @@ impl Shared {
             *first = self.outbound[lane].lock().resume(received).map_err(garbage)?;
             self.wake_room(lane);
         }
+        self.wake_large();
         self.acks.heard.notify_waiters();
         Ok(firsts)
     }
@@ -195,13 +207,13 @@ async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvS
 async fn accept_lanes(
     shared: Arc<Shared>,
     connection: quinn::Connection,
-    session: u64,
+    (session, read): (u64, Arc<AtomicU64>),
     early: Early,
 ) -> io::Result<()> {
     let opened = Arc::<[AtomicBool; LANES]>::default();
     let mut readers = JoinSet::new();
     for stream in early {
-        readers.spawn(open_lane(shared.clone(), session, opened.clone(), stream));
+        readers.spawn(open_lane(shared.clone(), (session, read.clone()), opened.clone(), stream));
     }
     loop {
         // Accepting takes nothing from a stream, so it may be left off.
@@ -213,11 +225,11 @@ async fn accept_lanes(
         if readers.len() == LANES {
             return Err(garbage("more data streams than there are lanes"));
         }
-        let (shared, opened) = (shared.clone(), opened.clone());
+        let (shared, opened, read) = (shared.clone(), opened.clone(), read.clone());
         readers.spawn(async move {
             let mut stream = stream;
             match stream.read_u8().await? {
-                LANE_STREAM => open_lane(shared, session, opened, stream).await,
+                LANE_STREAM => open_lane(shared, (session, read), opened, stream).await,
                 kind => Err(garbage(format!("a data stream of unknown kind {kind}"))),
             }
         });
@@ -226,7 +238,7 @@ async fn accept_lanes(
 
 async fn open_lane(
     shared: Arc<Shared>,
-    session: u64,
+    (session, read): (u64, Arc<AtomicU64>),
     opened: Arc<[AtomicBool; LANES]>,
     mut stream: quinn::RecvStream,
 ) -> io::Result<()> {
@@ -235,19 +247,33 @@ async fn open_lane(
     if opened.swap(true, Ordering::AcqRel) {
         return Err(garbage(format!("lane {lane} was opened twice")));
     }
-    read_lane(shared, (session, lane, first), stream).await
+    let large = (lane == LARGE_LANE).then(|| (shared.receive.gate(), read));
+    read_lane(shared, (session, lane, first), large, stream).await
 }
 
 async fn read_lane(
     shared: Arc<Shared>,
     (session, lane, mut next): (u64, usize, u64),
+    large: Option<(Gate, Arc<AtomicU64>)>,
     mut stream: quinn::RecvStream,
 ) -> io::Result<()> {
     let mut splitter = Splitter::default();
     loop {
-        splitter.buffer().reserve(CHUNK_BYTES);
-        if stream.read_buf(splitter.buffer()).await? == 0 {
+        if let Some((gate, _)) = &large {
+            gate.opened().await;
+            if splitter.buffer().is_empty() {
+                // The memory is the last frames' alone.
+                *splitter.buffer() = BytesMut::new();
+            }
+        }
+        splitter.buffer().reserve(READ_BYTES);
+        let count = stream.read_buf(splitter.buffer()).await?;
+        if count == 0 {
             return Err(garbage(format!("lane {lane} ended")));
+        }
+        if let Some((_, read)) = &large {
+            read.fetch_add(count as u64, Ordering::AcqRel);
+            shared.acks.received_large(count);
         }
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let fault = loop {
@@ -264,7 +290,9 @@ async fn read_lane(
             let count = frames.len() as u64;
             shared.take((session, lane, next), frames);
             next = next.saturating_add(count);
-            shared.acks.received(bytes);
+            if large.is_none() {
+                shared.acks.received(bytes);
+            }
         }
         if let Some(error) = fault {
             return Err(garbage(error));
@@ -283,19 +311,26 @@ impl Shared {
     }
 }
 
-async fn write_lane(shared: Arc<Shared>, connection: quinn::Connection, lane: usize, first: u64) -> io::Result<()> {
+async fn write_lane(
+    shared: Arc<Shared>,
+    connection: quinn::Connection,
+    (lane, first): (usize, u64),
+    progress: Arc<Progress>,
+) -> io::Result<()> {
     let mut stream = connection.open_uni().await?;
     let mut head = BytesMut::with_capacity(10);
     head.put_u8(LANE_STREAM);
     head.put_u8(lane as u8);
     head.put_u64_le(first);
     stream.write_chunk(head.freeze()).await?;
+    if lane == LARGE_LANE {
+        return write_large(&shared, &connection, stream, &progress).await;
+    }
     let mut batches = Vec::with_capacity(BATCHES);
     loop {
         poll_fn(|context| {
-            let mut outbound = shared.outbound[lane].lock();
             while batches.len() < BATCHES
-                && let Some(batch) = outbound.take(context.waker())
+                && let Some(batch) = shared.take_batch(lane, context.waker())
             {
                 batches.push(batch);
             }
@@ -308,6 +343,29 @@ async fn write_lane(shared: Arc<Shared>, connection: quinn::Connection, lane: us
     }
 }
 
+/// The lane of large frames goes in pieces, when the others leave room and as the peer reads.
+async fn write_large(
+    shared: &Shared,
+    connection: &quinn::Connection,
+    mut stream: quinn::SendStream,
+    progress: &Progress,
+) -> io::Result<()> {
+    stream.set_priority(-1).map_err(io::Error::other)?;
+    let (mut sent, mut rtt) = (0, connection.rtt());
+    loop {
+        let mut batch =
+            poll_fn(|context| shared.take_batch(LARGE_LANE, context.waker()).map_or(Poll::Pending, Poll::Ready)).await;
+        shared.wake_room(LARGE_LANE);
+        while !batch.is_empty() {
+            rtt = rtt.min(connection.rtt());
+            progress.room(sent, rtt).await;
+            let piece = batch.split_to(batch.len().min(CHUNK_BYTES));
+            sent += piece.len() as u64;
+            stream.write_chunk(piece).await?;
+        }
+    }
+}
+
 impl Acks {
     fn received(&self, bytes: usize) {
         let unsaid = self.unsaid.fetch_add(bytes, Ordering::AcqRel) + bytes;
@@ -316,18 +374,32 @@ impl Acks {
             self.many.notify_one();
         }
     }
+
+    fn received_large(&self, bytes: usize) {
+        let unsaid = self.unsaid_large.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.some.notify_one();
+        if unsaid >= ACK_LARGE_AFTER_BYTES {
+            self.many.notify_one();
+        }
+    }
+
+    fn are_many(&self) -> bool {
+        self.unsaid.load(Ordering::Acquire) >= ACK_AFTER_BYTES
+            || self.unsaid_large.load(Ordering::Acquire) >= ACK_LARGE_AFTER_BYTES
+    }
 }
 
-async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream) -> io::Result<()> {
-    let mut said = [0; LANES];
+async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream, read: Arc<AtomicU64>) -> io::Result<()> {
+    let (mut said, mut said_read) = ([0; LANES], 0);
     loop {
         shared.acks.some.notified().await;
-        if shared.acks.unsaid.load(Ordering::Acquire) < ACK_AFTER_BYTES {
+        if !shared.acks.are_many() {
             // Timing out is the other half of the rule, not a failure.
             let _ = timeout(ACK_AFTER, shared.acks.many.notified()).await;
         }
         shared.acks.unsaid.store(0, Ordering::Release);
-        let mut bytes = BytesMut::with_capacity(LANES * ACK_BYTES);
+        shared.acks.unsaid_large.store(0, Ordering::Release);
+        let mut bytes = BytesMut::with_capacity((LANES + 1) * ACK_BYTES);
         for (lane, said) in said.iter_mut().enumerate() {
             let received = shared.inbound[lane].lock().received();
             if std::mem::replace(said, received) != received {
@@ -335,20 +407,30 @@ async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream) -> io::R
                 bytes.put_u64_le(received);
             }
         }
+        let read = read.load(Ordering::Acquire);
+        if std::mem::replace(&mut said_read, read) != read {
+            bytes.put_u8(LARGE_READ);
+            bytes.put_u64_le(read);
+        }
         if !bytes.is_empty() {
             stream.write_chunk(bytes.freeze()).await?;
         }
     }
 }
 
-async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream) -> io::Result<()> {
+async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream, progress: Arc<Progress>) -> io::Result<()> {
     let mut bytes = [0; ACK_BYTES];
     loop {
         read_exact(&mut stream, &mut bytes).await?;
         let (lane, mut count) = (usize::from(bytes[0]), &bytes[1..]);
+        if bytes[0] == LARGE_READ {
+            progress.taken(count.get_u64_le());
+            continue;
+        }
         let outbound = shared.outbound.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
         outbound.lock().acknowledge(count.get_u64_le()).map_err(garbage)?;
         shared.wake_room(lane);
+        shared.wake_large();
         shared.acks.heard.notify_waiters();
     }
 }
@@ -374,7 +456,7 @@ mod tests {
         let resume = Resume { session: 1, known: 2, received: std::array::from_fn(|lane| 3 + lane as u64) };
         let bytes = resume.write();
         let numbers: Vec<u64> = bytes[1..].chunks(8).map(|mut chunk| chunk.get_u64_le()).collect();
-        assert_eq!((bytes[0], numbers), (0, vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!((bytes[0], numbers), (0, vec![1, 2, 3, 4, 5, 6, 7]));
         assert_eq!(Resume::read(&bytes[1..]), resume);
     }
 }

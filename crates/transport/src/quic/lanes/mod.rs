@@ -6,6 +6,10 @@
 //! stream 1…  0x01, lane, number of the first frame that follows, then frames, one after the other
 //! ```
 //!
+//! The last lane is that of large frames, of low priority and with little under way, so that the others do not wait
+//! behind it. A large frame leaves once the peer has received what came before on the lane of its order; what follows it
+//! takes the lane of large frames too, until the peer has received it.
+//!
 //! Lanes outlive connections: one [`Lanes`] for each boot of each peer, into which each new data connection is put by
 //! [`Lanes::attach`]. Frames are numbered by counting, so numbering costs no byte. An acknowledgement means that the
 //! peer's [`Receive`] has taken the frames.
@@ -19,14 +23,20 @@
 
 pub(super) mod fuzz;
 mod inbound;
+mod large;
 mod link;
 mod outbound;
 pub mod simulation;
 
 use super::connection::{Closed, Connection, Kind};
+use crate::frame_io::Gate;
 use bytes::{Bytes, BytesMut};
 use inbound::Inbound;
-use odeon_protocol::{Boot, NodeId, limits::LANES};
+use large::Large;
+use odeon_protocol::{
+    Boot, NodeId,
+    limits::{LANES, LARGE_LANE},
+};
 use outbound::Outbound;
 use parking_lot::Mutex;
 use std::{
@@ -49,6 +59,11 @@ pub trait Receive: Send + Sync + 'static {
 
     /// The attached connection has ended, and no other was attached in its place. Frames are kept for the next.
     fn detached(&self, from: NodeId, why: Closed);
+
+    /// While this is shut no large frames are read.
+    fn gate(&self) -> Gate {
+        Gate::default()
+    }
 }
 
 /// The lanes to one boot of one peer. Clones are the same lanes; when the last one goes, they end.
@@ -70,6 +85,7 @@ pub(super) struct Shared {
     inbound: [Mutex<Inbound>; LANES],
     wakers: [Mutex<Vec<Waker>>; LANES],
     connected: AtomicBool,
+    large: Large,
     link: Mutex<Link>,
     acks: link::Acks,
 }
@@ -115,10 +131,11 @@ impl Lanes {
             session: rand::random::<u64>().max(1),
             peer_session: AtomicU64::new(0),
             receive,
-            outbound: Default::default(),
+            outbound: std::array::from_fn(|lane| Mutex::new(large::outbound(lane))),
             inbound: Default::default(),
             wakers: Default::default(),
             connected: AtomicBool::new(false),
+            large: Large::default(),
             link: Mutex::default(),
             acks: link::Acks::default(),
         });
@@ -159,26 +176,31 @@ impl Lanes {
         self.shared.connected.load(Ordering::Acquire)
     }
 
-    /// Queues a whole frame on the lane of `flow`, any number that is the same for all frames that must keep order.
+    /// Queues a whole frame. `order` is any number that is the same for all frames that must keep order.
     ///
     /// # Errors
     /// The lane is full, and the frame not of class urgent; see [`Self::room`].
-    pub fn send(&self, flow: u64, frame: Bytes) -> Result<(), SendError> {
-        let lane = lane_of(flow);
-        let writer = self.shared.outbound[lane].lock().push(frame).map_err(SendError)?;
-        if let Some(writer) = writer {
+    pub fn send(&self, order: u64, frame: Bytes) -> Result<(), SendError> {
+        let shared = &self.shared;
+        let writer = if shared.takes_large_lane(order, &frame) {
+            shared.push_large(order, frame)
+        } else {
+            shared.outbound[lane_of(order)].lock().push(frame)
+        };
+        if let Some(writer) = writer.map_err(SendError)? {
             writer.wake();
         }
         Ok(())
     }
 
-    /// Waits until the lane of `flow` has room. Others may take it first: send again in a loop.
-    pub async fn room(&self, flow: u64) {
-        let lane = lane_of(flow);
+    /// Waits until the lane that such a frame takes has room. Others may take it first: send again in a loop.
+    pub async fn room(&self, order: u64, like: &[u8]) {
+        let shared = &self.shared;
+        let lane = if shared.takes_large_lane(order, like) { LARGE_LANE } else { lane_of(order) };
         poll_fn(|context| {
             // Registered first: room made between the look and the registration must wake.
-            let mut wakers = self.shared.wakers[lane].lock();
-            if self.shared.outbound[lane].lock().has_room() {
+            let mut wakers = shared.wakers[lane].lock();
+            if shared.outbound[lane].lock().has_room() {
                 return Poll::Ready(());
             }
             if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -230,6 +252,7 @@ impl Lanes {
             all.unknown.extend(taken.unknown);
             self.shared.wake_room(lane);
         }
+        self.shared.wake_large();
         self.shared.acks.heard.notify_waiters();
         all
     }
@@ -242,9 +265,9 @@ impl Shared {
     }
 }
 
-/// The lane of a flow. Both halves count: callers hash in different ways.
-fn lane_of(flow: u64) -> usize {
-    ((flow ^ (flow >> 32)) % LANES as u64) as usize
+/// The lane of an order. Both halves count: callers hash in different ways.
+fn lane_of(order: u64) -> usize {
+    ((order ^ (order >> 32)) % LARGE_LANE as u64) as usize
 }
 
 impl fmt::Debug for Lanes {

@@ -7,15 +7,27 @@ use super::Undelivered;
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     frame::{Header, Kind, is_urgent, write},
-    limits::{LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES},
+    limits::{
+        LANE_BYTES_MAX, LANE_KEPT_BYTES, LANE_QUEUE_BYTES, LARGE_FRAME_BYTES, LARGE_LANE_BYTES, LARGE_LANE_BYTES_MAX,
+    },
 };
 use std::{collections::VecDeque, task::Waker};
 
 /// A frame of this size is a batch of its own, not copied.
 const OWN_BATCH_BYTES: usize = 32 << 10;
 
-#[derive(Debug, Default)]
+/// How much a lane takes.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    unsent: usize,
+    kept: usize,
+    /// Both together, for urgent frames.
+    all: usize,
+}
+
+#[derive(Debug)]
 pub(super) struct Outbound {
+    limits: Limits,
     /// Unacknowledged and unsent batches, the oldest first.
     batches: VecDeque<Batch>,
     /// The first batch that the current connection has not been handed.
@@ -37,6 +49,21 @@ struct Batch {
     first: u64,
     count: u64,
     bytes: Bytes,
+    /// The frame of another lane before which it must not leave: the first number that its peer need not have received.
+    after: Option<After>,
+}
+
+/// A place in another lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct After {
+    pub(super) lane: usize,
+    pub(super) number: u64,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::new(Limits { unsent: LANE_QUEUE_BYTES, kept: LANE_KEPT_BYTES, all: LANE_BYTES_MAX })
+    }
 }
 
 impl Batch {
@@ -46,13 +73,73 @@ impl Batch {
 }
 
 impl Outbound {
+    fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            batches: VecDeque::new(),
+            cursor: 0,
+            fresh: 0,
+            gathering: BytesMut::new(),
+            gathered: 0,
+            next: 0,
+            kept_bytes: 0,
+            unsent_bytes: 0,
+            writer: None,
+        }
+    }
+
+    /// The lane of large frames.
+    pub(super) fn of_large() -> Self {
+        Self::new(Limits { unsent: LARGE_LANE_BYTES, kept: LARGE_LANE_BYTES, all: LARGE_LANE_BYTES_MAX })
+    }
+
     /// Queues a frame; returns the writer to wake.
     pub(super) fn push(&mut self, frame: Bytes) -> Result<Option<Waker>, Bytes> {
-        if !is_urgent(&frame) && !self.has_room() || self.bytes() >= LANE_BYTES_MAX {
+        if !is_urgent(&frame) && !self.has_room() || self.bytes() >= self.limits.all {
             return Err(frame);
         }
         self.queue(frame);
         Ok(self.writer.take())
+    }
+
+    /// Queues a large frame, or a small one that follows large ones and has always room.
+    pub(super) fn push_large(&mut self, frame: Bytes, after: After) -> Result<Option<Waker>, Bytes> {
+        let small = frame.len() <= LARGE_FRAME_BYTES;
+        let room = is_urgent(&frame) && self.bytes() < self.limits.all || self.has_room();
+        if !small && !room {
+            return Err(frame);
+        }
+        self.queue(frame);
+        if !small && let Some(batch) = self.batches.back_mut() {
+            batch.after = Some(after);
+        }
+        Ok(self.writer.take())
+    }
+
+    /// The number after the last frame. What comes later is in another batch.
+    pub(super) fn end(&mut self) -> u64 {
+        self.seal();
+        self.next
+    }
+
+    /// The peer has acknowledged all frames before this one.
+    pub(super) fn outstanding_from(&self) -> u64 {
+        self.batches.front().map_or(self.next, |batch| batch.first)
+    }
+
+    /// Before what the next batch for the connection must not leave.
+    pub(super) fn next_after(&self) -> Option<After> {
+        self.batches.get(self.cursor)?.after
+    }
+
+    /// Registers the writer, as [`Outbound::take`] does where there is nothing to take.
+    pub(super) fn wait(&mut self, writer: &Waker) {
+        self.writer = Some(writer.clone());
+    }
+
+    /// The writer, to be woken.
+    pub(super) fn writer(&mut self) -> Option<Waker> {
+        self.writer.take()
     }
 
     fn queue(&mut self, frame: Bytes) {
@@ -67,7 +154,7 @@ impl Outbound {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.unsent_bytes < LANE_QUEUE_BYTES && self.kept_bytes < LANE_KEPT_BYTES
+        self.unsent_bytes < self.limits.unsent && self.kept_bytes < self.limits.kept
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -83,7 +170,7 @@ impl Outbound {
     }
 
     fn append(&mut self, bytes: Bytes, count: u64) {
-        self.batches.push_back(Batch { first: self.next, count, bytes });
+        self.batches.push_back(Batch { first: self.next, count, bytes, after: None });
         self.next += count;
     }
 
@@ -172,8 +259,17 @@ impl Outbound {
             self.kept_bytes += batch.bytes.len();
         }
         for batch in unsent {
-            for frame in frames(&[batch]) {
-                if fits(&frame) { back.unsent.push(frame) } else { self.queue(frame) }
+            for frame in frames(std::slice::from_ref(&batch)) {
+                if fits(&frame) {
+                    back.unsent.push(frame);
+                    continue;
+                }
+                self.queue(frame);
+                if batch.after.is_some()
+                    && let Some(queued) = self.batches.back_mut()
+                {
+                    queued.after = batch.after;
+                }
             }
         }
         back
@@ -219,7 +315,7 @@ mod tests {
     fn take_all(out: &mut Outbound) -> Vec<u64> {
         let mut all = Vec::new();
         while let Some(bytes) = out.take(Waker::noop()) {
-            all.extend(numbers(&frames(&[Batch { first: 0, count: 0, bytes }])));
+            all.extend(numbers(&frames(&[Batch { first: 0, count: 0, bytes, after: None }])));
         }
         all
     }
@@ -234,7 +330,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(bytes) = out.take(Waker::noop()) {
             batches += 1;
-            order.extend(numbers(&frames(&[Batch { first: 0, count: 0, bytes }])));
+            order.extend(numbers(&frames(&[Batch { first: 0, count: 0, bytes, after: None }])));
         }
         assert_eq!((batches, order), (3, vec![0, 1, 2, 3]));
     }
@@ -316,7 +412,7 @@ mod tests {
         assert_eq!(out.resume(Some(0)), Ok(0));
         let mut all = Vec::new();
         while let Some(bytes) = out.take(Waker::noop()) {
-            all.extend(frames(&[Batch { first: 0, count: 0, bytes }]));
+            all.extend(frames(&[Batch { first: 0, count: 0, bytes, after: None }]));
         }
         let kinds: Vec<_> = all.iter().map(|bytes| Frame::read(bytes.clone()).unwrap().header.kind).collect();
         assert_eq!(kinds, [Kind::Tell, Kind::Void, Kind::Tell, Kind::Void, Kind::Tell]);
@@ -337,7 +433,7 @@ mod tests {
                 match step {
                     0 | 1 => if out.push(frame(pushed, size, Class::Normal)).is_ok() { pushed += 1 },
                     2 => if let Some(bytes) = out.take(Waker::noop()) {
-                        for number in numbers(&frames(&[Batch { first: 0, count: 0, bytes }])) {
+                        for number in numbers(&frames(&[Batch { first: 0, count: 0, bytes, after: None }])) {
                             prop_assert_eq!(number, stream_at);
                             stream_at += 1;
                             received = received.max(stream_at);

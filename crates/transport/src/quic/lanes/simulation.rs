@@ -5,7 +5,10 @@ use super::{
     link::{Resume, resume},
 };
 use bytes::{Bytes, BytesMut};
-use odeon_protocol::{frame::Splitter, limits::LANES};
+use odeon_protocol::{
+    frame::Splitter,
+    limits::{LANES, LARGE_LANE},
+};
 use std::{io, task::Waker};
 
 /// What one end of a connection says first, and from then on as acknowledgement.
@@ -42,9 +45,15 @@ impl Simulated<'_> {
     /// The next batch of a lane for the connection.
     #[must_use]
     pub fn take(&self, lane: usize) -> Option<Bytes> {
-        let batch = self.0.shared.outbound[lane].lock().take(Waker::noop());
+        let batch = self.0.shared.take_batch(lane, Waker::noop());
         self.0.shared.wake_room(lane);
         batch
+    }
+
+    /// Whether large frames are unsent or not acknowledged.
+    #[must_use]
+    pub fn has_large(&self) -> bool {
+        self.0.shared.outbound[LARGE_LANE].lock().bytes() > 0
     }
 
     /// A batch has arrived over a connection whose other end greeted so; `first` is its first frame's number. Answers the

@@ -1,31 +1,22 @@
-//! Frames in and out of a byte stream, many at a time.
-//!
-//! Writing: any number of threads append whole frames to one buffer under a short lock; one task hands everything that
-//! has gathered to the stream with one write, and while it writes the next buffer fills. Reading: big chunks, cut into
-//! frames that share the chunk's memory. Both directions thus cost one system call for many frames.
-//!
-//! - **FI-1.** Frames leave in the order in which they were pushed, whole.
-//! - **FI-2.** At most the limit plus one frame is queued. Urgent frames have no limit, or one of their own.
-//! - **FI-3.** A frame is either handed to the stream whole or found in [`Outbox::take_unsent`] after the end.
-//! - **FI-4.** A malformed stream delivers the frames before the fault, then ends with an error.
+//! The queue of frames towards one peer, and its writer.
 
-use bytes::BytesMut;
+use super::large::Large;
+use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
-    frame::{Class, FrameError, Splitter},
-    limits::LINK_QUEUE_BYTES,
+    frame::{self, Class, Header, Kind, Splitter, is_bulk, kind_of, order_of},
+    limits::{LARGE_FRAME_BYTES, LARGE_QUEUE_BYTES, LINK_QUEUE_BYTES},
 };
 use parking_lot::Mutex;
 use std::{
+    collections::VecDeque,
     fmt,
     future::poll_fn,
     io, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Bytes asked of the stream at once.
-const CHUNK_BYTES: usize = 128 << 10;
 /// A write buffer larger than this is given back to the allocator once it is written.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -49,6 +40,9 @@ struct State {
     closed: bool,
     writer: Option<Waker>,
     waiting: Vec<Waker>,
+    large: Large,
+    /// Those for whose large frames there was no room.
+    waiting_large: VecDeque<Waker>,
     unsent: Vec<BytesMut>,
 }
 
@@ -61,8 +55,41 @@ impl State {
     fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
         let mut wakers = mem::take(&mut self.waiting);
+        wakers.extend(self.waiting_large.drain(..));
         wakers.extend(self.writer.take());
         wakers
+    }
+
+    /// What was appended from `start` on goes behind the large frames, if it must not overtake them.
+    fn keep_order(&mut self, start: usize) {
+        let mut at = start;
+        while let Some(head) = self.filling[at..].first_chunk::<4>() {
+            let end = at + u32::from_le_bytes(*head) as usize + 4;
+            let frame = &self.filling[at..end.min(self.filling.len())];
+            if !is_bulk(frame) && !self.large.holds(order_of(frame)) {
+                at = end;
+                continue;
+            }
+            // Copied: it is small, and the buffer stays in one piece.
+            let frame = Bytes::copy_from_slice(frame);
+            let rest = self.filling.split_off(at);
+            self.filling.extend_from_slice(&rest[frame.len()..]);
+            self.large.push(frame);
+        }
+    }
+
+    /// Appends a chunk of the large frames, if the reader takes one; those that end in it. Those to wake.
+    fn take_chunk(&mut self, out: &mut BytesMut) -> (Vec<Bytes>, Vec<Waker>) {
+        let ended = self.large.take_chunk(out);
+        let woken = if self.large.is_empty() {
+            self.waiting_large.drain(..).collect()
+        } else if !ended.is_empty() && self.large.bytes() < LARGE_QUEUE_BYTES {
+            // One at a time: most of them could only come back.
+            self.waiting_large.pop_front().into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        (ended, woken)
     }
 }
 
@@ -149,16 +176,66 @@ impl Outbox {
         if state.queued() >= limit {
             return Err(PushError::Full);
         }
+        let start = state.filling.len();
         write(&mut state.filling);
+        if !state.large.is_empty() {
+            state.keep_order(start);
+        }
         Ok(())
     }
 
     /// Queues a whole frame.
     ///
     /// # Errors
-    /// As [`Outbox::try_push`].
+    /// As [`Outbox::try_push`], for a large frame as [`Outbox::try_push_large`].
     pub fn try_push_bytes(&self, class: Class, frame: &[u8]) -> Result<(), PushError> {
+        if frame.len() > LARGE_FRAME_BYTES {
+            return self.try_push_large(class, Bytes::copy_from_slice(frame));
+        }
         self.try_push(class, |buffer| buffer.extend_from_slice(frame))
+    }
+
+    /// Queues a whole frame that leaves in chunks, as every one of more than [`LARGE_FRAME_BYTES`] should.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] with [`LARGE_QUEUE_BYTES`] of such frames queued, save for [`Class::Urgent`].
+    pub fn try_push_large(&self, class: Class, frame: Bytes) -> Result<(), PushError> {
+        let writer = {
+            let mut state = self.shared.state.lock();
+            if state.closed {
+                return Err(PushError::Closed);
+            }
+            if class != Class::Urgent && state.large.bytes() >= LARGE_QUEUE_BYTES {
+                return Err(PushError::Full);
+            }
+            state.large.push(frame);
+            if state.large.is_ready() { state.writer.take() } else { None }
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Ok(())
+    }
+
+    /// The reader has taken so many chunks.
+    pub(super) fn credited(&self, chunks: u64) {
+        let writer = {
+            let mut state = self.shared.state.lock();
+            state.large.credit(chunks);
+            if state.large.is_ready() { state.writer.take() } else { None }
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// So many chunks of the peer were taken.
+    pub(super) fn credit_peer(&self, chunks: u64) {
+        let header = Header { class: Class::Urgent, correlation: chunks, ..Header::new(Kind::Credit) };
+        // Closed, there is no peer; full, it does not read.
+        let _ = self.try_push(Class::Urgent, |buffer| {
+            frame::write(buffer, &header, &[], &[]);
+        });
     }
 
     /// Queues a whole frame as soon as there is room.
@@ -168,6 +245,9 @@ impl Outbox {
     pub async fn push_bytes(&self, class: Class, frame: &[u8]) -> Result<(), PushError> {
         loop {
             match self.try_push_bytes(class, frame) {
+                Err(PushError::Full) if frame.len() > LARGE_FRAME_BYTES => {
+                    poll_fn(|context| self.poll_room_for_large(context)).await?;
+                }
                 Err(PushError::Full) => poll_fn(|context| self.poll_room(context)).await?,
                 done => return done,
             }
@@ -192,10 +272,36 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Ready when there is room for a large frame. Others may take it first: push again in a loop.
+    ///
+    /// # Errors
+    /// Only [`PushError::Closed`].
+    pub fn poll_room_for_large(&self, context: &Context<'_>) -> Poll<Result<(), PushError>> {
+        let mut state = self.shared.state.lock();
+        if state.closed {
+            return Poll::Ready(Err(PushError::Closed));
+        }
+        if state.large.bytes() < LARGE_QUEUE_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        if !state.waiting_large.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.waiting_large.push_back(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// Bytes waiting to be handed to the stream.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.state.lock().queued()
+        let state = self.shared.state.lock();
+        state.queued() + state.large.bytes()
+    }
+
+    /// Bytes of large frames that wait, and how many chunks the reader has taken so far.
+    #[must_use]
+    pub fn large(&self) -> (usize, u64) {
+        let state = self.shared.state.lock();
+        (state.large.bytes(), state.large.credited())
     }
 
     /// Takes no more frames; what is queued is still written, then the stream is shut down.
@@ -228,10 +334,14 @@ impl Outbox {
             end += u32::from_le_bytes(*head) as usize + 4;
         }
         let end = end.min(state.filling.len());
-        let taken = state.filling.split_to(end);
+        let mut taken = state.filling.split_to(end);
         state.writing += taken.len();
+        let written = taken.len();
+        let woken =
+            if state.filling.is_empty() && written < limit { state.take_chunk(&mut taken).1 } else { Vec::new() };
         drop(state);
-        self.written(taken.len());
+        woken.into_iter().for_each(Waker::wake);
+        self.written(written);
         taken
     }
 
@@ -239,26 +349,34 @@ impl Outbox {
     pub fn abandon(&self) {
         let wakers = {
             let mut state = self.shared.state.lock();
-            let filling = mem::take(&mut state.filling);
-            state.unsent.extend(whole_frames(filling, 0));
+            let mut unsent = whole_frames(mem::take(&mut state.filling), 0);
+            unsent.extend(state.large.take_all().into_iter().map(mutable));
+            state.unsent.extend(unsent);
             state.close()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Swaps the empty `batch` for what has gathered. Ready with `false` when closed and empty.
-    fn poll_take(&self, context: &Context<'_>, batch: &mut BytesMut) -> Poll<bool> {
-        let mut state = self.shared.state.lock();
-        if !state.filling.is_empty() {
+    /// Swaps the empty `batch` for what has gathered, and a chunk of what is large. Ready with `false` when closed and
+    /// empty.
+    fn poll_take(&self, context: &Context<'_>, batch: &mut BytesMut, ended: &mut Vec<Bytes>) -> Poll<bool> {
+        let woken = {
+            let mut state = self.shared.state.lock();
+            if state.filling.is_empty() && !state.large.is_ready() {
+                if state.closed && state.large.is_empty() {
+                    return Poll::Ready(false);
+                }
+                state.writer = Some(context.waker().clone());
+                return Poll::Pending;
+            }
             mem::swap(&mut state.filling, batch);
+            let (in_chunk, woken) = state.take_chunk(batch);
+            ended.extend(in_chunk);
             state.writing = batch.len();
-            return Poll::Ready(true);
-        }
-        if state.closed {
-            return Poll::Ready(false);
-        }
-        state.writer = Some(context.waker().clone());
-        Poll::Pending
+            woken
+        };
+        woken.into_iter().for_each(Waker::wake);
+        Poll::Ready(true)
     }
 
     fn written(&self, bytes: usize) {
@@ -282,8 +400,13 @@ impl Outbox {
 /// # Errors
 /// The stream's.
 pub async fn write_frames<W: AsyncWrite + Unpin>(outbox: &Outbox, mut stream: W) -> io::Result<()> {
-    let mut writing = Writing { outbox, batch: BytesMut::new(), done: 0 };
-    while poll_fn(|context| outbox.poll_take(context, &mut writing.batch)).await {
+    let mut writing = Writing { outbox, batch: BytesMut::new(), ended: Vec::new(), done: 0 };
+    while poll_fn(|context| {
+        let Writing { batch, ended, .. } = &mut writing;
+        outbox.poll_take(context, batch, ended)
+    })
+    .await
+    {
         while writing.done < writing.batch.len() {
             let bytes = stream.write(&writing.batch[writing.done..]).await?;
             if bytes == 0 {
@@ -293,6 +416,7 @@ pub async fn write_frames<W: AsyncWrite + Unpin>(outbox: &Outbox, mut stream: W)
             outbox.written(bytes);
         }
         stream.flush().await?;
+        writing.ended.clear();
         writing.done = 0;
         writing.batch.clear();
         if writing.batch.capacity() > KEPT_BYTES {
@@ -306,6 +430,8 @@ pub async fn write_frames<W: AsyncWrite + Unpin>(outbox: &Outbox, mut stream: W)
 struct Writing<'a> {
     outbox: &'a Outbox,
     batch: BytesMut,
+    /// The large frames that end in this batch.
+    ended: Vec<Bytes>,
     done: usize,
 }
 
@@ -313,8 +439,11 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         let wakers = {
             let mut state = self.outbox.shared.state.lock();
+            let is_sent = self.done == self.batch.len();
             let mut unsent = whole_frames(mem::take(&mut self.batch), self.done);
+            unsent.extend(mem::take(&mut self.ended).into_iter().filter(|_| !is_sent).map(mutable));
             unsent.extend(whole_frames(mem::take(&mut state.filling), 0));
+            unsent.extend(state.large.take_all().into_iter().map(mutable));
             state.unsent.extend(unsent);
             state.writing = 0;
             state.close()
@@ -330,62 +459,13 @@ fn whole_frames(batch: BytesMut, done: usize) -> Vec<BytesMut> {
     let (mut at, mut frames) = (0, Vec::new());
     while let Ok(Some(frame)) = splitter.next_frame() {
         at += frame.len();
-        if at > done {
+        if at > done && !matches!(kind_of(&frame), Some(Kind::Chunk | Kind::Credit)) {
             frames.push(frame);
         }
     }
     frames
 }
 
-/// Reads until the stream's end and hands over frames as they come, many at a time.
-///
-/// The frames share the chunk they were read in: what is to be kept for long is to be copied.
-///
-/// # Errors
-/// The stream's error, a malformed frame, or an end within a frame.
-pub async fn read_frames<R: AsyncRead + Unpin>(
-    mut stream: R,
-    mut on_batch: impl FnMut(Vec<BytesMut>),
-) -> Result<(), ReadError> {
-    let mut splitter = Splitter::default();
-    loop {
-        splitter.buffer().reserve(CHUNK_BYTES);
-        if stream.read_buf(splitter.buffer()).await? == 0 {
-            return match splitter.buffer().len() {
-                0 => Ok(()),
-                bytes => Err(ReadError::Cut { bytes }),
-            };
-        }
-        let mut batch = Vec::new();
-        let fault = loop {
-            match splitter.next_frame() {
-                Ok(Some(frame)) => batch.push(frame),
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
-        if !batch.is_empty() {
-            on_batch(batch);
-        }
-        if let Some(error) = fault {
-            return Err(error.into());
-        }
-    }
-}
-
-/// Why a stream of frames ended before its time.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The stream failed.
-    #[error("the stream failed: {0}")]
-    Stream(#[from] io::Error),
-    /// The bytes are no frames.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// The stream ended within a frame.
-    #[error("the stream ended within a frame, after {bytes} of its bytes")]
-    Cut {
-        /// How much of the frame had come.
-        bytes: usize,
-    },
+fn mutable(frame: Bytes) -> BytesMut {
+    frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
