@@ -264,8 +264,8 @@ impl Outside<'_> {
 
 /// Data connections belong to the router's thread.
 async fn join(thread: &router::Thread, config: &Config) -> Result<convention::Handle, StartError> {
-    let config = config.clone();
-    let started = thread.runtime().spawn(async move { convention::start(&config).await });
+    let (config, large) = (config.clone(), thread.large().clone());
+    let started = thread.runtime().spawn(async move { convention::start(&config, large).await });
     Ok(started.await.map_err(io::Error::other)??)
 }
 

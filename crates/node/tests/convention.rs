@@ -104,7 +104,7 @@ impl Host {
     fn start_in(config: Config, dir: TempDir) -> Result<Self, StartError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let handle = runtime.block_on(start(&config))?;
+        let handle = runtime.block_on(start(&config, runtime.handle().clone()))?;
         let recorder = Arc::new(Recorder::default());
         *recorder.handle.lock() = Some(handle.clone());
         handle.serve(recorder.clone());

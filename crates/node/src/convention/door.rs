@@ -7,7 +7,7 @@ use odeon_transport::{
 };
 use std::sync::{Arc, Weak};
 
-/// Takes incoming connections on the router's runtime.
+/// Takes incoming connections, those of large frames on their own runtime and all others on the router's.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     pub(crate) peers: Weak<Peers>,
@@ -24,7 +24,7 @@ impl Door for Entrance {
         let Some(peers) = self.peers.upgrade() else { return };
         match connection.kind() {
             Kind::Control => drop(peers.take_control(connection)),
-            Kind::Data => peers.links.take(connection),
+            Kind::Data | Kind::Large => peers.links.take(connection),
         }
     }
 

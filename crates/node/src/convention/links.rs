@@ -1,6 +1,7 @@
-//! Data links: frames to and from the other agents, one set of lanes for each boot of each peer.
+//! Data links: frames to and from the other agents, one set of lanes for each boot of each peer, and two connections: one
+//! of large frames, from when there are any, and one of all others.
 //!
-//! - **LI-1.** A link that is down is dialled until it is up or the other agent's start is over. From [`DOWN_MAX`]
+//! - **LI-1.** A connection that is down is dialled until it is up or the other agent's start is over. From [`DOWN_MAX`]
 //!   on the router is told at every look, and takes the messages back; answers wait on.
 //! - **LI-2.** A new boot of a peer gets new lanes; what waited for the old one goes back.
 //! - **LI-3.** Frames that arrive before the router is there wait for it.
@@ -64,9 +65,31 @@ pub struct LinkStatus {
 #[derive(Debug)]
 struct Link {
     lanes: Lanes,
-    /// Since when it is not connected.
+    data: Way,
+    large: Way,
+}
+
+/// How one of a link's connections fares.
+#[derive(Debug, Default)]
+struct Way {
+    /// Since when it is missed.
     down: Option<Instant>,
     dialling: bool,
+}
+
+impl Link {
+    fn new(lanes: Lanes) -> Self {
+        Self { lanes, data: Way { down: Some(Instant::now()), dialling: false }, large: Way::default() }
+    }
+
+    fn way(&mut self, kind: Kind) -> &mut Way {
+        if kind == Kind::Large { &mut self.large } else { &mut self.data }
+    }
+
+    /// The open connections.
+    fn connections(&self) -> impl Iterator<Item = Connection> {
+        [Kind::Data, Kind::Large].into_iter().filter_map(|kind| self.lanes.connection(kind))
+    }
 }
 
 impl Links {
@@ -80,7 +103,10 @@ impl Links {
         let Some(lanes) = self.lanes(node) else { return Err(Unsent::NoSuchHost(frame)) };
         lanes.send(order, frame).map_err(|full| Unsent::Full(full.0))?;
         if !lanes.is_connected() {
-            self.want(node);
+            self.want(node, Kind::Data);
+        }
+        if lanes.wants_large() {
+            self.want(node, Kind::Large);
         }
         Ok(())
     }
@@ -119,8 +145,7 @@ impl Links {
         }
         let receiver = Arc::new(Receiver { peers: self.peers.clone() });
         let lanes = Lanes::new(node, boot, receiver);
-        let link = Link { lanes: lanes.clone(), down: Some(Instant::now()), dialling: false };
-        let old = links.insert(node, link);
+        let old = links.insert(node, Link::new(lanes.clone()));
         drop(links);
         if let Some(old) = old {
             self.give_back(node, replaced(&old.lanes, &lanes));
@@ -129,61 +154,69 @@ impl Links {
     }
 
     /// Dials the peer unless that is under way.
-    fn want(&self, node: NodeId) {
+    fn want(&self, node: NodeId, kind: Kind) {
         {
             let mut links = self.links.lock();
-            let Some(link) = links.get_mut(&node).filter(|link| !link.dialling) else { return };
-            if link.lanes.connection().is_some() {
+            let Some(link) = links.get_mut(&node).filter(|link| link.lanes.connection(kind).is_none()) else { return };
+            let way = link.way(kind);
+            way.down.get_or_insert_with(Instant::now);
+            if std::mem::replace(&mut way.dialling, true) {
                 return;
             }
-            link.dialling = true;
         }
         let Some(peers) = self.peers.upgrade() else { return };
-        peers.router.clone().spawn(async move {
-            match peers.dial(node, Kind::Data).await {
+        peers.runtime_of(kind).clone().spawn(async move {
+            match peers.dial(node, kind).await {
                 Ok(connection) => peers.links.take(connection),
                 Err(error) => {
-                    tracing::debug!(%error, "dialling for data");
+                    tracing::debug!(%kind, %error, "dialling for a link");
                     sleep(TICK).await;
                 }
             }
             if let Some(link) = peers.links.links.lock().get_mut(&node) {
-                link.dialling = false;
+                link.way(kind).dialling = false;
             }
         });
     }
 
-    /// Takes a new data connection into use. Has to be called on the router's runtime.
+    /// Takes a new connection of a link into use. Has to be called on the runtime that carries it.
     pub(super) fn take(&self, connection: Connection) {
         let Some(peers) = self.peers.upgrade() else { return };
-        let (node, boot) = (connection.peer().node, connection.peer().boot);
+        let (node, boot, kind) = (connection.peer().node, connection.peer().boot, connection.kind());
         let lanes = self.lanes_of(node, boot);
         if lanes.boot() > boot {
             return connection.close(Code::Refused, "a newer boot of this agent is known");
         }
-        if let Some(held) = lanes.connection()
+        if let Some(held) = lanes.connection(kind)
             && stays(peers.me, node, held.seen(), connection.seen())
         {
             return connection.close(Code::Duplicate, "another connection stays instead");
         }
         lanes.attach(connection);
         if let Some(link) = self.links.lock().get_mut(&node) {
-            link.down = None;
+            link.way(kind).down = None;
         }
-        if let Some(service) = peers.service() {
+        if kind == Kind::Data
+            && let Some(service) = peers.service()
+        {
             service.reachable(node, true);
         }
     }
 
-    fn detached(&self, node: NodeId, why: &Closed) {
-        if let Some(link) = self.links.lock().get_mut(&node) {
-            link.down = Some(Instant::now());
+    fn detached(&self, node: NodeId, kind: Kind, why: &Closed) {
+        tracing::debug!(%node, %kind, %why, "a link's connection has ended");
+        if kind == Kind::Large {
+            // Missed from now on, or as soon as there is something for it.
+            let lanes = self.links.lock().get(&node).map(|link| link.lanes.clone());
+            if lanes.is_some_and(|lanes| lanes.wants_large()) {
+                self.want(node, kind);
+            }
+            return;
         }
-        tracing::debug!(%node, %why, "a data link is down");
         if let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) {
             service.reachable(node, false);
         }
-        self.want(node);
+        self.want(node, kind);
     }
 
     fn give_back(&self, node: NodeId, frames: Undelivered) {
@@ -224,26 +257,32 @@ impl Links {
         let (mut back, mut wanted, mut unreachable, now) = (Vec::new(), Vec::new(), Vec::new(), SystemTime::now());
         self.links.lock().retain(|node, link| {
             let expired = |connection: &Connection| connection.peer().not_after < now;
-            if let Some(connection) = link.lanes.connection().filter(expired) {
+            link.connections().filter(expired).for_each(|connection| {
                 connection.close(Code::Expired, "the certificate has run out");
-            }
+            });
             if !lives(*node, link.lanes.boot()) {
-                if let Some(connection) = link.lanes.connection() {
+                link.connections().for_each(|connection| {
                     connection.close(Code::Refused, "this boot of the agent is over");
-                }
+                });
                 back.push((*node, link.lanes.give_up()));
                 return false;
             }
-            if let Some(since) = link.down {
-                wanted.push(*node);
-                // Again and again: what was sent since is not to wait either.
-                if since.elapsed() >= DOWN_MAX {
-                    unreachable.push(*node);
-                }
+            if !link.lanes.wants_large() {
+                link.large.down = None;
+            } else {
+                wanted.push((*node, Kind::Large));
+            }
+            if link.data.down.is_some() {
+                wanted.push((*node, Kind::Data));
+            }
+            // Again and again: what was sent since is not to wait either.
+            let long = |way: &Way| way.down.is_some_and(|since| since.elapsed() >= DOWN_MAX);
+            if long(&link.data) || long(&link.large) {
+                unreachable.push(*node);
             }
             true
         });
-        wanted.into_iter().for_each(|node| self.want(node));
+        wanted.into_iter().for_each(|(node, kind)| self.want(node, kind));
         if let Some(service) = self.peers.upgrade().and_then(|peers| peers.service()) {
             unreachable.into_iter().for_each(|node| service.unreachable(node));
         }
@@ -262,10 +301,11 @@ impl Links {
         links.iter().map(status).collect()
     }
 
-    /// Closes the connection to a peer; what it did not acknowledge goes over the next one. Whether there was one.
+    /// Closes the connections to a peer; what it did not acknowledge goes over the next ones. Whether there was any.
     pub(super) fn close(&self, node: NodeId) -> bool {
-        let open = self.links.lock().get(&node).and_then(|link| link.lanes.connection());
-        open.inspect(|connection| connection.close(Code::Done, "closed by an operator")).is_some()
+        let open: Vec<_> = self.links.lock().get(&node).into_iter().flat_map(Link::connections).collect();
+        open.iter().for_each(|connection| connection.close(Code::Done, "closed by an operator"));
+        !open.is_empty()
     }
 
     /// Waits until every connected peer has received what was sent, but not for long.
@@ -305,9 +345,9 @@ impl Receive for Receiver {
         }
     }
 
-    fn detached(&self, from: NodeId, why: Closed) {
+    fn detached(&self, from: NodeId, kind: Kind, why: Closed) {
         if let Some(peers) = self.peers.upgrade() {
-            peers.links.detached(from, &why);
+            peers.links.detached(from, kind, &why);
         }
     }
 

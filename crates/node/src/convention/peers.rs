@@ -3,7 +3,8 @@
 //! - **PE-1.** At most one dial to a peer is under way for each kind of connection; a failed one is not repeated at once.
 //! - **PE-2.** Of two control connections the one that does not stay is closed only after what was under way had time
 //!   to end.
-//! - **PE-3.** Control connections run on the convention's runtime, data connections on the router's.
+//! - **PE-3.** Control connections run on the convention's runtime, data connections on the router's, those of large
+//!   frames on one of their own.
 
 use super::{
     error::CallError,
@@ -78,8 +79,9 @@ pub(crate) struct Peers {
     pub(super) links: Links,
     /// The convention's runtime.
     runtime: runtime::Handle,
-    /// The router's runtime.
-    pub(super) router: runtime::Handle,
+    /// The router's runtime, and that of large frames.
+    router: runtime::Handle,
+    large: runtime::Handle,
     this: Weak<Self>,
 }
 
@@ -110,7 +112,12 @@ impl fmt::Debug for Peers {
 
 impl Peers {
     /// Has to be called on the convention's runtime.
-    pub(crate) fn new(endpoint: Endpoint, boot: Boot, listens_on: SocketAddr, router: runtime::Handle) -> Arc<Self> {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        boot: Boot,
+        listens_on: SocketAddr,
+        [router, large]: [runtime::Handle; 2],
+    ) -> Arc<Self> {
         let me = endpoint.identity().node();
         Arc::new_cyclic(|this| Self {
             me,
@@ -124,6 +131,7 @@ impl Peers {
             links: Links::new(this.clone()),
             runtime: runtime::Handle::current(),
             router,
+            large,
             this: this.clone(),
         })
     }
@@ -267,14 +275,22 @@ impl Peers {
         }
     }
 
+    /// The runtime that carries connections of that kind.
+    pub(super) fn runtime_of(&self, kind: Kind) -> &runtime::Handle {
+        match kind {
+            Kind::Control => &self.runtime,
+            Kind::Data => &self.router,
+            Kind::Large => &self.large,
+        }
+    }
+
     /// Dials a peer on the runtime that is to carry the connection.
     pub(super) async fn dial(&self, node: NodeId, kind: Kind) -> Result<Connection, CallError> {
         let unreachable = |why: String| CallError::Unreachable { node, why };
         let way = self.home().and_then(|home| home.way_to(node));
         let (address, _) = way.ok_or_else(|| unreachable("no such host is known".into()))?;
         let endpoint = self.endpoint.clone();
-        let runtime = if kind == Kind::Control { &self.runtime } else { &self.router };
-        let dialled = runtime.spawn(async move {
+        let dialled = self.runtime_of(kind).spawn(async move {
             let (mut why, mut refused) = (format!("the name {address} does not resolve"), false);
             let found = lookup_host(&address).await.map_err(|error| Failed::Unreached(format!("{why}: {error}")))?;
             for address in found {

@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     identity::{Belonging, DataDir},
 };
-use odeon_protocol::{Boot, ConventionId, NodeId};
+use odeon_protocol::{ConventionId, NodeId};
 use odeon_transport::{
     quic::{BindError, DialError, Endpoint, Kind, Settings},
     tls::{Authority, Certificate, Identity, NodeKey},
@@ -47,12 +47,12 @@ const WAY_IN: Duration = Duration::from_millis(1500);
 
 /// Comes into the convention as `config` says and starts its part of the agent.
 ///
-/// Data connections run on the calling runtime, everything else on a thread of its own. Returns as soon as requests can
-/// be made; [`Handle::ready`] says when this agent has its place.
+/// Data connections run on the calling runtime, those of large frames on `large`, everything else on a thread of its own.
+/// Returns as soon as requests can be made; [`Handle::ready`] says when this agent has its place.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn start(config: &Config) -> Result<Handle, StartError> {
+pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, StartError> {
     let data = open_data(config)?;
     let config = &settle_port(config.clone())?;
     let key = NodeKey::from_pem(&data.key()).map_err(|error| other(&error))?;
@@ -69,12 +69,12 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
     let certificate = Certificate::from(belonging.certificate.clone());
     let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
     let identity = Identity::new(key, certificate, roots).map_err(|error| other(&error))?;
-    let endpoint = bind(config, identity, data.boot())?;
+    let endpoint = bind(config, identity, Settings { large: Some(large.clone()), ..Settings::new(data.boot()) })?;
     if known {
         check_ways_in(config, &endpoint).await?;
     }
-    let router = runtime::Handle::current();
-    spawn(Start { config: config.clone(), data, belonging, endpoint, router }).await
+    let runtimes = [runtime::Handle::current(), large];
+    spawn(Start { config: config.clone(), data, belonging, endpoint, runtimes }).await
 }
 
 fn other(error: &dyn std::fmt::Display) -> StartError {
@@ -114,9 +114,9 @@ fn settle_port(mut config: Config) -> Result<Config, StartError> {
 }
 
 /// Opens the UDP port.
-fn bind(config: &Config, identity: Arc<Identity>, boot: Boot) -> Result<Endpoint, StartError> {
+fn bind(config: &Config, identity: Arc<Identity>, settings: Settings) -> Result<Endpoint, StartError> {
     let address = config.listen.address;
-    Endpoint::bind(address, identity, Settings::new(boot)).map_err(|error| match error {
+    Endpoint::bind(address, identity, settings).map_err(|error| match error {
         BindError::Address { why, .. } => StartError::Listen { address, why: why.to_string() },
         other => StartError::Other(other.to_string()),
     })
@@ -157,7 +157,8 @@ struct Start {
     data: DataDir,
     belonging: Belonging,
     endpoint: Endpoint,
-    router: runtime::Handle,
+    /// The router's, and that of large frames.
+    runtimes: [runtime::Handle; 2],
 }
 
 async fn spawn(start: Start) -> Result<Handle, StartError> {
@@ -196,11 +197,12 @@ fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
 }
 
 async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
-    let Start { config, data, belonging, endpoint, router } = start;
+    let Start { config, data, belonging, endpoint, runtimes } = start;
+    let router = runtimes[0].clone();
     let (identity, boot) = (endpoint.identity().clone(), data.boot());
     let me = identity.node();
     let listens_on = endpoint.local_address().map_err(|error| other(&error))?;
-    let peers = Peers::new(endpoint.clone(), boot, listens_on, router.clone());
+    let peers = Peers::new(endpoint.clone(), boot, listens_on, runtimes);
     let version = Arc::new(watch::Sender::new(0));
     let group = match belonging.voter {
         true => {

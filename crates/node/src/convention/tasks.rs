@@ -16,6 +16,7 @@ use crate::{
 };
 use odeon_cluster::directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing};
 use odeon_protocol::{Boot, NodeId};
+use odeon_transport::quic::Kind;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -53,7 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiv
     }
     tasks.spawn(arrive(shared.clone()));
     let tended = shared.clone();
-    let links = shared.peers.router.spawn(async move {
+    let links = shared.peers.runtime_of(Kind::Data).spawn(async move {
         let lives = |node: NodeId, boot: Boot| {
             tended.copies.read(|directory| directory.member(node).is_none() || directory.boot_lives(node, boot))
         };

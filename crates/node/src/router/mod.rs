@@ -67,30 +67,43 @@ pub(crate) struct Handle {
     me: Direct,
 }
 
-/// The router's thread, before there is anything to route.
+/// The router's thread, before there is anything to route, and one beside it for large frames.
 pub(crate) struct Thread {
     runtime: runtime::Handle,
+    large: runtime::Handle,
     stop: CancellationToken,
 }
 
 impl Thread {
-    /// Starts it.
+    /// Starts both.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
-        let stopped = stop.clone();
-        thread::Builder::new().name("odeon-router".to_owned()).spawn(move || {
-            runtime.block_on(stopped.cancelled());
-            // Links end with their tasks; their processes see the end of the stream.
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { runtime: handle, stop })
+        let stop = CancellationToken::new();
+        let runtime = run_thread("odeon-router", stop.clone())?;
+        let large = run_thread("odeon-large", stop.clone())?;
+        Ok(Self { runtime, large, stop })
     }
 
     /// Runs a task on the thread.
     pub(crate) fn runtime(&self) -> &runtime::Handle {
         &self.runtime
     }
+
+    /// Runs a task on the thread for large frames.
+    pub(crate) fn large(&self) -> &runtime::Handle {
+        &self.large
+    }
+}
+
+/// A runtime on a thread of its own, until `stop`.
+fn run_thread(name: &str, stop: CancellationToken) -> io::Result<runtime::Handle> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(stop.cancelled());
+        // Links end with their tasks; their processes see the end of the stream.
+        runtime.shutdown_background();
+    })?;
+    Ok(handle)
 }
 
 impl Drop for Thread {

@@ -22,6 +22,7 @@ use odeon_protocol::{
     planted::{self, Fault},
     ring::Ring,
 };
+use odeon_transport::frame_io::share;
 use std::sync::Arc;
 
 /// Frames for which runners are woken together.
@@ -41,7 +42,7 @@ impl Link {
                 drop(gathering.take());
                 gathering = Some(system.scheduler.gather());
             }
-            match Frame::read(bytes.freeze()) {
+            match Frame::read(share(bytes)) {
                 Ok(frame) if self.puts_aside(&frame) => {}
                 Ok(frame) => self.take(&system, &frame),
                 Err(error) => return self.break_off(&error.to_string()),

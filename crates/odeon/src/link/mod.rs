@@ -45,7 +45,7 @@ use odeon_protocol::{
     frame::{self, Class, Extension, HEADER_BYTES, Header, Kind},
     limits::{BODY_BYTES_MAX, EXTENSION_BYTES_MAX, LARGE_FRAME_BYTES},
 };
-use odeon_transport::frame_io::{Gate, Inlet, Outbox, PushError, share};
+use odeon_transport::frame_io::{Gate, Inlet, Outbox, PushError, memory, share};
 use parking_lot::{Mutex, RwLock};
 use receiving::Receiving;
 use std::{
@@ -224,7 +224,7 @@ impl Link {
         extensions: &[Extension<'_>],
         body: &[u8],
     ) -> Result<(), PushError> {
-        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + EXTENSION_BYTES_MAX + body.len());
+        let mut bytes = memory(HEADER_BYTES + EXTENSION_BYTES_MAX + body.len());
         frame::write(&mut bytes, header, extensions, body);
         self.outbox.try_push_large(class, share(bytes))
     }

@@ -40,7 +40,7 @@ pub use header::{
     Class, Codec, FLOW_ORDER_BITS, HEADER_BYTES, Header, Kind, flags, is_bulk, is_urgent, kind_of, order_of, set_to,
     to_of,
 };
-pub use splitter::Splitter;
+pub use splitter::{SLACK_BYTES, Splitter};
 
 use crate::{address::Direct, limits::EXTENSION_BYTES_MAX, reason::Reason};
 use bytes::{BufMut, Bytes, BytesMut};

@@ -9,7 +9,7 @@ use odeon_protocol::{
     control::{FromAgent, Policy, Start, WireCodec},
     frame::Splitter,
 };
-use odeon_transport::quic::{Closed, Lanes, Receive};
+use odeon_transport::quic::{Closed, Kind, Lanes, Receive};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -55,7 +55,7 @@ impl Receive for Inbox {
         self.0.lock().push((from, frames));
     }
 
-    fn detached(&self, _: NodeId, _: Closed) {}
+    fn detached(&self, _: NodeId, _: Kind, _: Closed) {}
 }
 
 /// See the module's head.

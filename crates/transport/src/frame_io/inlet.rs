@@ -1,6 +1,6 @@
 //! Frames on their way in: chunks become frames again, credits go to the queue in the other direction.
 
-use super::{Gate, Outbox};
+use super::{Gate, Outbox, memory};
 use bytes::BytesMut;
 use odeon_protocol::frame::{FrameError, HEADER_BYTES, Header, Kind, Splitter, kind_of};
 use std::{io, mem};
@@ -23,7 +23,7 @@ impl Inlet {
     /// For the link that is written from `outbox`; chunks are credited while the gate is open.
     #[must_use]
     pub fn new(outbox: Outbox, gate: Gate) -> Self {
-        Self { outbox, gate, large: Splitter::default() }
+        Self { outbox, gate, large: Splitter::with_memory(memory) }
     }
 
     /// Leaves the frames for whoever is behind the link, of those that came.

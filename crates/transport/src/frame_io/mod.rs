@@ -13,7 +13,7 @@
 //! | `outbox` | the queue, and its writer |
 //! | `large` | the frames that leave in chunks, pure |
 //! | `inlet` | chunks back to frames, and the reader |
-//! | `let_go` | gives their memory back |
+//! | `spare` | keeps their memory for the next one, or gives it back |
 //! | `gate` | holds credits back while too much waits |
 //!
 //! - **FI-1.** Frames of one order leave in the order in which they were pushed, whole or in chunks.
@@ -27,10 +27,10 @@
 mod gate;
 mod inlet;
 mod large;
-mod let_go;
 mod outbox;
+mod spare;
 
 pub use gate::Gate;
 pub use inlet::{Inlet, ReadError, read_frames};
-pub use let_go::share;
 pub use outbox::{Outbox, PushError, write_frames};
+pub use spare::{memory, share};

@@ -15,21 +15,25 @@ pub enum Kind {
     Control,
     /// Frames.
     Data,
+    /// Large frames: beside the others, on a thread of their own.
+    Large,
 }
 
 impl Kind {
-    /// The ALPN names of both kinds.
-    pub(super) const PROTOCOLS: [&'static [u8]; 2] = [b"odeon/1", b"odeon-data/1"];
+    const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Large];
+    /// The ALPN names of all kinds.
+    pub(super) const PROTOCOLS: [&'static [u8]; 3] = [b"odeon/1", b"odeon-data/1", b"odeon-large/1"];
 
     pub(super) const fn protocol(self) -> &'static [u8] {
         match self {
             Self::Control => Self::PROTOCOLS[0],
             Self::Data => Self::PROTOCOLS[1],
+            Self::Large => Self::PROTOCOLS[2],
         }
     }
 
     pub(super) fn of_protocol(protocol: &[u8]) -> Option<Self> {
-        [Self::Control, Self::Data].into_iter().find(|kind| kind.protocol() == protocol)
+        Self::ALL.into_iter().find(|kind| kind.protocol() == protocol)
     }
 }
 
@@ -38,6 +42,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Control => "control",
             Self::Data => "data",
+            Self::Large => "large",
         })
     }
 }

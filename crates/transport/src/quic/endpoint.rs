@@ -14,14 +14,17 @@ use odeon_protocol::{
     limits::{HANDSHAKES_MAX, JOINS_MAX},
 };
 use parking_lot::Mutex;
+use quinn::ConnectionId;
 use rustls::pki_types::CertificateDer;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{runtime, sync::Semaphore, task::JoinHandle, time::timeout};
 
 /// From an incoming connection's first packet to its greeting.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a closing endpoint waits for the peers to have heard of it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How ids of connections of large frames begin, until the peer has chosen another.
+const LARGE_ID: [u8; 8] = *b"od-large";
 
 /// Whoever decides about incoming connections and takes them.
 pub trait Door: Send + Sync + 'static {
@@ -117,7 +120,8 @@ impl Endpoint {
     /// # Errors
     /// The address is taken or not this host's.
     pub fn bind(listen: SocketAddr, identity: Arc<Identity>, settings: Settings) -> Result<Self, BindError> {
-        let protocols = [Kind::PROTOCOLS[0], Kind::PROTOCOLS[1], join::PROTOCOL];
+        let [control, data, large] = Kind::PROTOCOLS;
+        let protocols = [control, data, large, join::PROTOCOL];
         let crypto = tls::server(&identity, &protocols)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(settings.transport_of_strangers()).max_incoming(4 * HANDSHAKES_MAX);
@@ -178,6 +182,9 @@ impl Endpoint {
         let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(settings.transport());
+        if kind == Kind::Large {
+            config.initial_dst_cid_provider(Arc::new(large_id));
+        }
         let name = tls::dns_name(identity.convention(), node);
         let connecting = self.inner.connect_with(config, address, &name).map_err(|error| local(&error))?;
         let connection = connecting.await.map_err(|error| match judge.found() {
@@ -225,6 +232,20 @@ fn dial_error(address: SocketAddr, error: quinn::ConnectionError) -> DialError {
     }
 }
 
+/// The id with which a connection of large frames begins; the other end has it carried where those are. Whoever else
+/// begins so gains nothing: its kind is what its handshake says.
+fn large_id() -> ConnectionId {
+    let mut id = [0; LARGE_ID.len() + 8];
+    let (mark, random) = id.split_at_mut(LARGE_ID.len());
+    mark.copy_from_slice(&LARGE_ID);
+    random.copy_from_slice(&rand::random::<[u8; 8]>());
+    ConnectionId::new(&id)
+}
+
+fn is_large_id(id: &[u8]) -> bool {
+    id.len() == LARGE_ID.len() + 8 && id.starts_with(&LARGE_ID)
+}
+
 /// Accepts until the endpoint closes. Handshakes run beside each other, so that a slow peer delays nobody.
 async fn accept_all(endpoint: Endpoint, door: Arc<dyn Door>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -239,8 +260,11 @@ async fn accept_all(endpoint: Endpoint, door: Arc<dyn Door>) {
             incoming.refuse();
             continue;
         };
+        // What carries a connection is settled with its first packet, before its kind is known for sure.
+        let large = endpoint.shared.settings.large.as_ref().filter(|_| is_large_id(&incoming.orig_dst_cid()));
+        let runtime = large.cloned().unwrap_or_else(runtime::Handle::current);
         let (endpoint, door) = (endpoint.shared.clone(), door.clone());
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let from = incoming.remote_address();
             if let Err(why) = accept_one(&endpoint, incoming, &*door).await {
                 tracing::debug!(%from, why, "an incoming connection was refused");

@@ -4,6 +4,7 @@ use odeon_protocol::{Boot, limits::JOIN_REQUEST_BYTES_MAX};
 use quinn::{AckFrequencyConfig, ConnectionError, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::runtime;
 
 /// TLS's alert for "no protocol in common", as a QUIC error code.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub socket_buffer_bytes: usize,
     /// The largest UDP payload to try; for networks with jumbo frames.
     pub mtu_max: Option<u16>,
+    /// The runtime that carries connections of large frames; the one that dials or accepts if there is none.
+    pub large: Option<runtime::Handle>,
 }
 
 impl Settings {
@@ -41,6 +44,7 @@ impl Settings {
             dial_within: Duration::from_secs(5),
             socket_buffer_bytes: 4 << 20,
             mtu_max: None,
+            large: None,
         }
     }
 

@@ -71,7 +71,10 @@ impl Agent {
     }
 
     pub(crate) fn with(identity: Arc<Identity>, boot: u64, admit: Option<Arc<dyn Admit>>) -> Self {
-        let settings = Settings::new(Boot(boot));
+        Self::with_settings(identity, Settings::new(Boot(boot)), admit)
+    }
+
+    pub(crate) fn with_settings(identity: Arc<Identity>, settings: Settings, admit: Option<Arc<dyn Admit>>) -> Self {
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), identity, settings).unwrap();
         let (sender, accepted) = mpsc::channel(16);
         let door = Arc::new(TestDoor { sender, refusal: Mutex::default(), admit });

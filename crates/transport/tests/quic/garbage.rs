@@ -4,7 +4,7 @@ use crate::{
     common::{Agent, authority, soon, stranger, stranger_config, until},
     lanes::{Pair, frame},
 };
-use odeon_protocol::limits::{CONTROL_BYTES_MAX, FRAME_BYTES_MAX, JOIN_REQUEST_BYTES_MAX};
+use odeon_protocol::limits::{CONTROL_BYTES_MAX, FRAME_BYTES_MAX, JOIN_REQUEST_BYTES_MAX, LARGE_LANE};
 use odeon_transport::{
     quic::{Code, Connection, Kind},
     tls::NodeKey,
@@ -127,9 +127,11 @@ async fn garbage_on_a_data_connection_closes_only_that_one() {
     let mut overstated = resume();
     overstated.extend([0]);
     overstated.extend(77u64.to_le_bytes());
-    let cases: [(&str, Vec<Vec<u8>>); 8] = [
+    let cases: [(&str, Vec<Vec<u8>>); 10] = [
         ("unknown kind 9", vec![vec![9, 9, 9]]),
-        ("there is no lane 200", vec![resume(), lane_head(200)]),
+        ("a data connection has no lane 200", vec![resume(), lane_head(200)]),
+        ("a data connection has no lane 4", vec![resume(), lane_head(LARGE_LANE as u8)]),
+        ("a large connection has no lane 0", vec![resume(), lane_head(0)]),
         ("opened twice", vec![resume(), lane_head(1), lane_head(1)]),
         ("over the limit", vec![resume(), oversized]),
         ("protocol version 255", vec![resume(), good_then_bad]),
@@ -140,7 +142,8 @@ async fn garbage_on_a_data_connection_closes_only_that_one() {
     let mut other = Pair::new();
     other.connect().await;
     for (words, streams) in cases {
-        let (mut rogue, accepted) = Rogue::dial(&authority, &mut agent, "odeon-data/1").await;
+        let protocol = if words.starts_with("a large") { "odeon-large/1" } else { "odeon-data/1" };
+        let (mut rogue, accepted) = Rogue::dial(&authority, &mut agent, protocol).await;
         let sink = Arc::<crate::lanes::Sink>::default();
         let lanes = odeon_transport::quic::Lanes::new(accepted.peer().node, accepted.peer().boot, sink.clone());
         lanes.attach(accepted);

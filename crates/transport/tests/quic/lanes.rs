@@ -8,7 +8,7 @@ use odeon_protocol::{
     limits::{LANE_KEPT_BYTES, LANES, LARGE_LANE},
 };
 use odeon_transport::{
-    quic::{Closed, Code, Kind, Lanes, Receive},
+    quic::{Closed, Code, Kind, Lanes, Receive, Settings},
     tls::NodeKey,
 };
 use std::{
@@ -47,7 +47,7 @@ impl Receive for Sink {
         }
     }
 
-    fn detached(&self, _: NodeId, why: Closed) {
+    fn detached(&self, _: NodeId, _: Kind, why: Closed) {
         self.detached.lock().unwrap().push(why);
     }
 }
@@ -101,8 +101,15 @@ impl Pair {
         until("the connection of the lanes", || self.to_a.is_connected() && self.to_b.is_connected()).await;
     }
 
+    /// The connection of large frames.
+    pub(crate) async fn connect_large(&mut self) {
+        let (dialled, accepted) = self.a.dial(&mut self.b, Kind::Large).await;
+        self.to_b.attach(dialled);
+        self.to_a.attach(accepted);
+    }
+
     fn breaks(&self) {
-        self.to_b.connection().unwrap().close(Code::Done, "broken by the test");
+        self.to_b.connection(Kind::Data).unwrap().close(Code::Done, "broken by the test");
     }
 }
 
@@ -199,6 +206,8 @@ async fn frames_wait_for_the_first_connection_up_to_a_limit() {
 async fn large_frames_travel_whole() {
     let mut pair = Pair::new();
     pair.connect().await;
+    assert!(!pair.to_b.wants_large());
+    pair.connect_large().await;
     for (sequence, size) in [(0, 10), (1, 8 << 20), (2, 100_000), (3, 10)] {
         send(&pair.to_b, 0, sequence, size).await;
     }
@@ -214,6 +223,7 @@ async fn small_frames_pass_a_large_one_and_its_own_flow_does_not() {
         send(&pair.to_b, 0, sequence, size).await;
     }
     pair.connect().await;
+    pair.connect_large().await;
     // Of the same lane.
     let flow = LARGE_LANE as u32;
     for sequence in 0..3 {
@@ -233,6 +243,7 @@ async fn large_frames_keep_their_place_over_broken_connections() {
     const FRAMES: u32 = 400;
     let mut pair = Pair::new();
     pair.connect().await;
+    pair.connect_large().await;
     let sending = {
         let to_b = pair.to_b.clone();
         tokio::spawn(async move {
@@ -247,13 +258,77 @@ async fn large_frames_keep_their_place_over_broken_connections() {
     for round in 1..=5 {
         let enough = u64::from(FRAMES) * 6 * round / 8;
         until("a part of the frames", || pair.at_b.count() >= enough).await;
-        pair.breaks();
-        until("the break", || !pair.to_b.is_connected() && !pair.to_a.is_connected()).await;
-        pair.connect().await;
+        if round != 2 {
+            pair.to_b.connection(Kind::Large).unwrap().close(Code::Done, "broken by the test");
+        }
+        if round != 3 {
+            pair.breaks();
+            until("the break", || !pair.to_b.is_connected() && !pair.to_a.is_connected()).await;
+            pair.connect().await;
+        }
+        if round != 2 {
+            pair.connect_large().await;
+        }
     }
     soon(sending).await.unwrap();
     until("every frame", || pair.at_b.count() == u64::from(FRAMES) * 6).await;
     assert!(pair.at_b.in_order());
+}
+
+#[tokio::test]
+async fn a_large_frame_waits_for_its_connection_and_holds_nobody_else() {
+    let mut pair = Pair::new();
+    pair.connect().await;
+    for (flow, sequence, size) in [(0, 0, 1 << 20), (0, 1, 10), (1, 0, 10)] {
+        send(&pair.to_b, flow, sequence, size).await;
+    }
+    until("the other flow's frame", || pair.at_b.count() == 1).await;
+    assert!(pair.to_b.wants_large() && pair.at_b.next.lock().unwrap().get(&1) == Some(&1));
+    pair.connect_large().await;
+    until("every frame", || pair.at_b.count() == 3).await;
+    soon(pair.to_b.drained()).await;
+    assert!(!pair.to_b.wants_large() && pair.at_b.in_order());
+}
+
+#[tokio::test]
+async fn new_lanes_of_a_peer_number_large_frames_anew() {
+    let mut pair = Pair::new();
+    pair.connect().await;
+    pair.connect_large().await;
+    for sequence in 0..3 {
+        send(&pair.to_b, 0, sequence, 1 << 20).await;
+    }
+    soon(pair.to_b.drained()).await;
+    pair.at_a = Arc::default();
+    pair.to_b = Lanes::new(pair.b.node(), Boot(1), pair.at_a.clone());
+    // The connection of the others is there first: what it says must not count for large frames.
+    pair.connect().await;
+    for sequence in 3..6 {
+        send(&pair.to_b, 0, sequence, 1 << 20).await;
+    }
+    pair.connect_large().await;
+    until("every frame", || pair.at_b.count() == 6).await;
+    soon(pair.to_b.drained()).await;
+    assert!(pair.at_b.in_order());
+}
+
+#[tokio::test]
+async fn connections_of_large_frames_are_carried_by_a_runtime_of_their_own() {
+    let large = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let alive = || large.metrics().num_alive_tasks();
+    let authority = authority(7);
+    let start = || {
+        let identity = identity(&authority, &NodeKey::create().unwrap(), SystemTime::now());
+        let settings = Settings { large: Some(large.handle().clone()), ..Settings::new(Boot(1)) };
+        Agent::with_settings(identity, settings, None)
+    };
+    let (a, mut b) = (start(), start());
+    let _frames = a.dial(&mut b, Kind::Data).await;
+    assert_eq!(alive(), 0, "others are carried where they always were");
+    let (dialled, accepted) = a.dial(&mut b, Kind::Large).await;
+    assert_eq!(dialled.kind(), accepted.kind());
+    until("the handshake's end", || alive() == 1).await;
+    large.shutdown_background();
 }
 
 #[tokio::test]

@@ -15,6 +15,11 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// Whose numbering it is; 0 if nobody's.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
     pub(super) fn received(&self) -> u64 {
         self.received
     }

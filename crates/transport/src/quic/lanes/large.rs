@@ -15,8 +15,8 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Bytes of large frames on their way at any time: about what others wait for behind them.
-const UNDER_WAY_BYTES: u64 = 2 * CHUNK_BYTES as u64;
+/// Bytes of large frames on their way at any time: what others may find before them in the network's queues.
+const UNDER_WAY_BYTES: u64 = 16 * CHUNK_BYTES as u64;
 /// On a long way more, so that this much passes in a second.
 const BYTES_A_SECOND: u64 = 128 << 20;
 /// Orders that are remembered beyond those in the lane.
@@ -35,13 +35,25 @@ pub(super) fn outbound(lane: usize) -> Outbound {
     if lane == LARGE_LANE { Outbound::of_large() } else { Outbound::default() }
 }
 
+impl Large {
+    /// Whether there may be large frames that the peer has not received.
+    pub(super) fn may_have(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+}
+
 impl Shared {
+    /// Whether there are large frames that the peer has not received.
+    pub(super) fn has_large(&self) -> bool {
+        self.outbound[LARGE_LANE].lock().bytes() > 0
+    }
+
     /// Whether a frame takes the lane of large frames: it is one, or must not overtake one.
     pub(super) fn takes_large_lane(&self, order: u64, frame: &[u8]) -> bool {
         if frame.len() > LARGE_FRAME_BYTES {
             return true;
         }
-        if !self.large.busy.load(Ordering::Acquire) {
+        if !self.large.may_have() {
             return false;
         }
         let mut orders = self.large.orders.lock();
@@ -90,7 +102,7 @@ impl Shared {
 
     /// A lane's frames were acknowledged or taken back: a large one may have waited for that.
     pub(super) fn wake_large(&self) {
-        if self.large.busy.load(Ordering::Acquire)
+        if self.large.may_have()
             && let Some(writer) = { self.outbound[LARGE_LANE].lock().writer() }
         {
             writer.wake();

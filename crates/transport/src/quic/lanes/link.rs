@@ -1,11 +1,11 @@
 //! One connection's part in the life of lanes: resume, then a task per stream and direction until it ends.
 
 use super::{
-    super::connection::{Closed, Code, Connection},
-    Shared,
+    super::connection::{Closed, Code, Connection, Kind},
+    Shared, lanes_of,
     large::Progress,
 };
-use crate::frame_io::Gate;
+use crate::frame_io::memory;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use odeon_protocol::{
     frame::Splitter,
@@ -14,6 +14,7 @@ use odeon_protocol::{
 use std::{
     future::poll_fn,
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -33,7 +34,7 @@ const LARGE_READ: u8 = 0xff;
 /// Received bytes after which the peer is told at once.
 const ACK_AFTER_BYTES: usize = 256 << 10;
 /// The same of large frames: little of them is under way.
-const ACK_LARGE_AFTER_BYTES: usize = CHUNK_BYTES / 2;
+const ACK_LARGE_AFTER_BYTES: usize = 4 * CHUNK_BYTES;
 /// How long it waits otherwise, so that a busy link acknowledges rarely.
 const ACK_AFTER: Duration = Duration::from_millis(20);
 /// Bytes asked of a stream at once.
@@ -47,11 +48,19 @@ const BATCHES: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     unsaid: AtomicUsize,
-    unsaid_large: AtomicUsize,
     some: Notify,
     many: Notify,
-    /// The peer acknowledged something.
-    pub(super) heard: Notify,
+}
+
+/// One connection, as its tasks know it.
+#[derive(Clone)]
+struct Carried {
+    shared: Arc<Shared>,
+    connection: quinn::Connection,
+    kind: Kind,
+    /// How much of the lane of large frames the peer has read over it, and this end.
+    progress: Arc<Progress>,
+    read: Arc<AtomicU64>,
 }
 
 /// What each end says first.
@@ -87,7 +96,8 @@ impl Resume {
 
 /// Puts a connection in the place of the one before.
 pub(super) fn attach(shared: &Arc<Shared>, connection: Connection) {
-    let mut link = shared.link.lock();
+    let carrier = shared.carrier(connection.kind());
+    let mut link = carrier.link.lock();
     if let Some(before) = link.task.take() {
         before.abort();
     }
@@ -95,7 +105,7 @@ pub(super) fn attach(shared: &Arc<Shared>, connection: Connection) {
         before.close(Code::Duplicate, "another connection took its place");
     }
     link.generation += 1;
-    shared.connected.store(false, Ordering::Release);
+    carrier.connected.store(false, Ordering::Release);
     // The tasks must not keep the lanes alive; the guard of the last handle ends them.
     link.task = Some(tokio::spawn(run(shared.clone(), connection, link.generation)).abort_handle());
 }
@@ -107,22 +117,23 @@ async fn run(shared: Arc<Shared>, connection: Connection, generation: u64) {
     if let Err(why) = outcome {
         let code = if why.kind() == io::ErrorKind::InvalidData { Code::Garbage } else { Code::Done };
         if connection.is_open() {
-            tracing::warn!(node = %shared.node, %why, "a data connection is closed");
+            tracing::warn!(node = %shared.node, kind = %connection.kind(), %why, "a connection is closed");
         }
         connection.close(code, &why.to_string());
     }
     tasks.shutdown().await;
-    let why: Closed = connection.closed().await;
+    let (why, kind): (Closed, Kind) = (connection.closed().await, connection.kind());
     {
-        let mut link = shared.link.lock();
+        let carrier = shared.carrier(kind);
+        let mut link = carrier.link.lock();
         if link.generation != generation {
             return;
         }
         link.connection = None;
         link.task = None;
-        shared.connected.store(false, Ordering::Release);
+        carrier.connected.store(false, Ordering::Release);
     }
-    shared.receive.detached(shared.node, why);
+    shared.receive.detached(shared.node, kind, why);
 }
 
 /// Carries frames until the connection ends or either side breaks the protocol.
@@ -132,25 +143,26 @@ async fn carry(
     generation: u64,
     tasks: &mut JoinSet<io::Result<()>>,
 ) -> io::Result<()> {
-    let inner = connection.inner().clone();
+    let (inner, kind) = (connection.inner().clone(), connection.kind());
     let mut acks_out = inner.open_uni().await?;
     // Heard and said before anything else: the rest of a busy stream must not delay them.
     let _ = acks_out.set_priority(10);
-    acks_out.write_chunk(resume(shared).write()).await?;
+    acks_out.write_chunk(resume(shared, lanes_of(kind).start).write()).await?;
     let late = |_| garbage("the peer did not say where to go on");
     let (acks_in, early, peer) = timeout(RESUME_WITHIN, find_resume(&inner)).await.map_err(late)??;
-    let firsts = shared.resume(peer)?;
-    if shared.link.lock().generation != generation {
+    let firsts = shared.resume(peer, lanes_of(kind))?;
+    if shared.carrier(kind).link.lock().generation != generation {
         return Ok(());
     }
-    let (progress, read) = <(Arc<Progress>, Arc<AtomicU64>)>::default();
-    for (lane, first) in firsts.into_iter().enumerate() {
-        tasks.spawn(write_lane(shared.clone(), inner.clone(), (lane, first), progress.clone()));
+    let (progress, read) = Default::default();
+    let carried = Carried { shared: shared.clone(), connection: inner, kind, progress, read };
+    for lane in lanes_of(kind) {
+        tasks.spawn(write_lane(carried.clone(), lane, firsts[lane]));
     }
-    tasks.spawn(read_acks(shared.clone(), acks_in, progress));
-    tasks.spawn(write_acks(shared.clone(), acks_out, read.clone()));
-    tasks.spawn(accept_lanes(shared.clone(), inner, (peer.session, read), early));
-    shared.connected.store(true, Ordering::Release);
+    tasks.spawn(read_acks(carried.clone(), acks_in));
+    tasks.spawn(write_acks(carried.clone(), acks_out));
+    tasks.spawn(accept_lanes(carried, peer.session, early));
+    shared.carrier(kind).connected.store(true, Ordering::Release);
     // The first task to end ends the connection.
     match tasks.join_next().await {
         Some(Ok(outcome)) => outcome,
@@ -159,24 +171,24 @@ async fn carry(
     }
 }
 
-pub(super) fn resume(shared: &Shared) -> Resume {
+/// What this end says first over a connection; `lane` is one of those that it carries.
+pub(super) fn resume(shared: &Shared, lane: usize) -> Resume {
     let received = std::array::from_fn(|lane| shared.inbound[lane].lock().received());
-    Resume { session: shared.session, known: shared.peer_session.load(Ordering::Acquire), received }
+    Resume { session: shared.session, known: shared.inbound[lane].lock().session(), received }
 }
 
 impl Shared {
-    /// Agrees with the peer on where to go on; returns each lane's first number.
-    pub(super) fn resume(&self, peer: Resume) -> io::Result<[u64; LANES]> {
-        self.peer_session.store(peer.session, Ordering::Release);
-        self.inbound.iter().for_each(|lane| lane.lock().begin(peer.session));
+    /// Agrees with the peer on where to go on with these lanes; returns each one's first number.
+    pub(super) fn resume(&self, peer: Resume, lanes: Range<usize>) -> io::Result<[u64; LANES]> {
         let mut firsts = [0; LANES];
-        for (lane, first) in firsts.iter_mut().enumerate() {
+        for lane in lanes {
+            self.inbound[lane].lock().begin(peer.session);
             let received = (peer.known == self.session).then_some(peer.received[lane]);
-            *first = self.outbound[lane].lock().resume(received).map_err(garbage)?;
+            firsts[lane] = self.outbound[lane].lock().resume(received).map_err(garbage)?;
             self.wake_room(lane);
         }
         self.wake_large();
-        self.acks.heard.notify_waiters();
+        self.heard.notify_waiters();
         Ok(firsts)
     }
 }
@@ -204,32 +216,27 @@ async fn find_resume(connection: &quinn::Connection) -> io::Result<(quinn::RecvS
 }
 
 /// Takes the peer's lanes, each in a task of its own, until the first of them ends.
-async fn accept_lanes(
-    shared: Arc<Shared>,
-    connection: quinn::Connection,
-    (session, read): (u64, Arc<AtomicU64>),
-    early: Early,
-) -> io::Result<()> {
+async fn accept_lanes(carried: Carried, session: u64, early: Early) -> io::Result<()> {
     let opened = Arc::<[AtomicBool; LANES]>::default();
     let mut readers = JoinSet::new();
     for stream in early {
-        readers.spawn(open_lane(shared.clone(), (session, read.clone()), opened.clone(), stream));
+        readers.spawn(open_lane(carried.clone(), session, opened.clone(), stream));
     }
     loop {
         // Accepting takes nothing from a stream, so it may be left off.
         let stream = tokio::select! {
             biased;
             Some(ended) = readers.join_next() => return ended.map_err(io::Error::other)?,
-            stream = connection.accept_uni() => stream?,
+            stream = carried.connection.accept_uni() => stream?,
         };
         if readers.len() == LANES {
             return Err(garbage("more data streams than there are lanes"));
         }
-        let (shared, opened, read) = (shared.clone(), opened.clone(), read.clone());
+        let (carried, opened) = (carried.clone(), opened.clone());
         readers.spawn(async move {
             let mut stream = stream;
             match stream.read_u8().await? {
-                LANE_STREAM => open_lane(shared, (session, read), opened, stream).await,
+                LANE_STREAM => open_lane(carried, session, opened, stream).await,
                 kind => Err(garbage(format!("a data stream of unknown kind {kind}"))),
             }
         });
@@ -237,29 +244,31 @@ async fn accept_lanes(
 }
 
 async fn open_lane(
-    shared: Arc<Shared>,
-    (session, read): (u64, Arc<AtomicU64>),
+    carried: Carried,
+    session: u64,
     opened: Arc<[AtomicBool; LANES]>,
     mut stream: quinn::RecvStream,
 ) -> io::Result<()> {
     let (lane, first) = (usize::from(stream.read_u8().await?), stream.read_u64_le().await?);
-    let opened = opened.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
+    let opened = opened.get(lane).filter(|_| lanes_of(carried.kind).contains(&lane));
+    let opened = opened.ok_or_else(|| no_lane(lane, carried.kind))?;
     if opened.swap(true, Ordering::AcqRel) {
         return Err(garbage(format!("lane {lane} was opened twice")));
     }
-    let large = (lane == LARGE_LANE).then(|| (shared.receive.gate(), read));
-    read_lane(shared, (session, lane, first), large, stream).await
+    read_lane(carried, (session, lane, first), stream).await
 }
 
 async fn read_lane(
-    shared: Arc<Shared>,
+    carried: Carried,
     (session, lane, mut next): (u64, usize, u64),
-    large: Option<(Gate, Arc<AtomicU64>)>,
     mut stream: quinn::RecvStream,
 ) -> io::Result<()> {
-    let mut splitter = Splitter::default();
+    let Carried { shared, kind, .. } = &carried;
+    let acks = &shared.carrier(*kind).acks;
+    let gate = (*kind == Kind::Large).then(|| shared.receive.gate());
+    let mut splitter = Splitter::with_memory(memory);
     loop {
-        if let Some((gate, _)) = &large {
+        if let Some(gate) = &gate {
             gate.opened().await;
             if splitter.buffer().is_empty() {
                 // The memory is the last frames' alone.
@@ -271,9 +280,9 @@ async fn read_lane(
         if count == 0 {
             return Err(garbage(format!("lane {lane} ended")));
         }
-        if let Some((_, read)) = &large {
-            read.fetch_add(count as u64, Ordering::AcqRel);
-            shared.acks.received_large(count);
+        if gate.is_some() {
+            carried.read.fetch_add(count as u64, Ordering::AcqRel);
+            acks.received(count, ACK_LARGE_AFTER_BYTES);
         }
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let fault = loop {
@@ -290,8 +299,8 @@ async fn read_lane(
             let count = frames.len() as u64;
             shared.take((session, lane, next), frames);
             next = next.saturating_add(count);
-            if large.is_none() {
-                shared.acks.received(bytes);
+            if gate.is_none() {
+                acks.received(bytes, ACK_AFTER_BYTES);
             }
         }
         if let Some(error) = fault {
@@ -311,21 +320,17 @@ impl Shared {
     }
 }
 
-async fn write_lane(
-    shared: Arc<Shared>,
-    connection: quinn::Connection,
-    (lane, first): (usize, u64),
-    progress: Arc<Progress>,
-) -> io::Result<()> {
-    let mut stream = connection.open_uni().await?;
+async fn write_lane(carried: Carried, lane: usize, first: u64) -> io::Result<()> {
+    let mut stream = carried.connection.open_uni().await?;
     let mut head = BytesMut::with_capacity(10);
     head.put_u8(LANE_STREAM);
     head.put_u8(lane as u8);
     head.put_u64_le(first);
     stream.write_chunk(head.freeze()).await?;
     if lane == LARGE_LANE {
-        return write_large(&shared, &connection, stream, &progress).await;
+        return write_large(&carried, stream).await;
     }
+    let shared = &carried.shared;
     let mut batches = Vec::with_capacity(BATCHES);
     loop {
         poll_fn(|context| {
@@ -343,14 +348,9 @@ async fn write_lane(
     }
 }
 
-/// The lane of large frames goes in pieces, when the others leave room and as the peer reads.
-async fn write_large(
-    shared: &Shared,
-    connection: &quinn::Connection,
-    mut stream: quinn::SendStream,
-    progress: &Progress,
-) -> io::Result<()> {
-    stream.set_priority(-1).map_err(io::Error::other)?;
+/// The lane of large frames goes in pieces, as the peer reads.
+async fn write_large(carried: &Carried, mut stream: quinn::SendStream) -> io::Result<()> {
+    let Carried { shared, connection, progress, .. } = carried;
     let (mut sent, mut rtt) = (0, connection.rtt());
     loop {
         let mut batch =
@@ -367,42 +367,31 @@ async fn write_large(
 }
 
 impl Acks {
-    fn received(&self, bytes: usize) {
+    fn received(&self, bytes: usize, many: usize) {
         let unsaid = self.unsaid.fetch_add(bytes, Ordering::AcqRel) + bytes;
         self.some.notify_one();
-        if unsaid >= ACK_AFTER_BYTES {
+        if unsaid >= many {
             self.many.notify_one();
         }
-    }
-
-    fn received_large(&self, bytes: usize) {
-        let unsaid = self.unsaid_large.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        self.some.notify_one();
-        if unsaid >= ACK_LARGE_AFTER_BYTES {
-            self.many.notify_one();
-        }
-    }
-
-    fn are_many(&self) -> bool {
-        self.unsaid.load(Ordering::Acquire) >= ACK_AFTER_BYTES
-            || self.unsaid_large.load(Ordering::Acquire) >= ACK_LARGE_AFTER_BYTES
     }
 }
 
-async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream, read: Arc<AtomicU64>) -> io::Result<()> {
+async fn write_acks(carried: Carried, mut stream: quinn::SendStream) -> io::Result<()> {
+    let Carried { shared, kind, read, .. } = carried;
+    let acks = &shared.carrier(kind).acks;
+    let many = if kind == Kind::Large { ACK_LARGE_AFTER_BYTES } else { ACK_AFTER_BYTES };
     let (mut said, mut said_read) = ([0; LANES], 0);
     loop {
-        shared.acks.some.notified().await;
-        if !shared.acks.are_many() {
+        acks.some.notified().await;
+        if acks.unsaid.load(Ordering::Acquire) < many {
             // Timing out is the other half of the rule, not a failure.
-            let _ = timeout(ACK_AFTER, shared.acks.many.notified()).await;
+            let _ = timeout(ACK_AFTER, acks.many.notified()).await;
         }
-        shared.acks.unsaid.store(0, Ordering::Release);
-        shared.acks.unsaid_large.store(0, Ordering::Release);
+        acks.unsaid.store(0, Ordering::Release);
         let mut bytes = BytesMut::with_capacity((LANES + 1) * ACK_BYTES);
-        for (lane, said) in said.iter_mut().enumerate() {
+        for lane in lanes_of(kind) {
             let received = shared.inbound[lane].lock().received();
-            if std::mem::replace(said, received) != received {
+            if std::mem::replace(&mut said[lane], received) != received {
                 bytes.put_u8(lane as u8);
                 bytes.put_u64_le(received);
             }
@@ -418,7 +407,8 @@ async fn write_acks(shared: Arc<Shared>, mut stream: quinn::SendStream, read: Ar
     }
 }
 
-async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream, progress: Arc<Progress>) -> io::Result<()> {
+async fn read_acks(carried: Carried, mut stream: quinn::RecvStream) -> io::Result<()> {
+    let Carried { shared, kind, progress, .. } = carried;
     let mut bytes = [0; ACK_BYTES];
     loop {
         read_exact(&mut stream, &mut bytes).await?;
@@ -427,11 +417,12 @@ async fn read_acks(shared: Arc<Shared>, mut stream: quinn::RecvStream, progress:
             progress.taken(count.get_u64_le());
             continue;
         }
-        let outbound = shared.outbound.get(lane).ok_or_else(|| garbage(format!("there is no lane {lane}")))?;
+        let outbound = shared.outbound.get(lane).filter(|_| lanes_of(kind).contains(&lane));
+        let outbound = outbound.ok_or_else(|| no_lane(lane, kind))?;
         outbound.lock().acknowledge(count.get_u64_le()).map_err(garbage)?;
         shared.wake_room(lane);
         shared.wake_large();
-        shared.acks.heard.notify_waiters();
+        shared.heard.notify_waiters();
     }
 }
 
@@ -440,6 +431,10 @@ async fn read_exact(stream: &mut quinn::RecvStream, bytes: &mut [u8]) -> io::Res
         quinn::ReadExactError::FinishedEarly(_) => garbage("the stream of acknowledgements ended"),
         quinn::ReadExactError::ReadError(error) => error.into(),
     })
+}
+
+fn no_lane(lane: usize, kind: Kind) -> io::Error {
+    garbage(format!("a {kind} connection has no lane {lane}"))
 }
 
 /// The peer's fault, by its kind.

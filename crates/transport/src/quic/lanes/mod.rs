@@ -6,12 +6,12 @@
 //! stream 1…  0x01, lane, number of the first frame that follows, then frames, one after the other
 //! ```
 //!
-//! The last lane is that of large frames, of low priority and with little under way, so that the others do not wait
-//! behind it. A large frame leaves once the peer has received what came before on the lane of its order; what follows it
+//! The last lane is that of large frames. It has a connection of its own, carried by a thread of its own and with little
+//! under way, so that the others do not wait behind it. A large frame leaves once the peer has received what came before on the lane of its order; what follows it
 //! takes the lane of large frames too, until the peer has received it.
 //!
-//! Lanes outlive connections: one [`Lanes`] for each boot of each peer, into which each new data connection is put by
-//! [`Lanes::attach`]. Frames are numbered by counting, so numbering costs no byte. An acknowledgement means that the
+//! Lanes outlive connections: one [`Lanes`] for each boot of each peer, into which each new connection of frames or of
+//! large frames is put by [`Lanes::attach`]. Each says first, and acknowledges, what it carries. Frames are numbered by counting, so numbering costs no byte. An acknowledgement means that the
 //! peer's [`Receive`] has taken the frames.
 //!
 //! - **L-1.** Between two live boots each frame is received exactly once, in order per lane, whatever happens to
@@ -42,14 +42,15 @@ use parking_lot::Mutex;
 use std::{
     fmt,
     future::poll_fn,
+    ops::Range,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Poll, Waker},
 };
-use tokio::task::AbortHandle;
+use tokio::{sync::Notify, task::AbortHandle};
 
 /// Whoever takes the frames of a peer.
 pub trait Receive: Send + Sync + 'static {
@@ -57,8 +58,9 @@ pub trait Receive: Send + Sync + 'static {
     /// same lanes.
     fn frames(&self, from: NodeId, frames: Vec<BytesMut>);
 
-    /// The attached connection has ended, and no other was attached in its place. Frames are kept for the next.
-    fn detached(&self, from: NodeId, why: Closed);
+    /// The attached connection of that kind has ended, and no other was attached in its place. Frames are kept for the
+    /// next.
+    fn detached(&self, from: NodeId, kind: Kind, why: Closed);
 
     /// While this is shut no large frames are read.
     fn gate(&self) -> Gate {
@@ -79,13 +81,21 @@ pub(super) struct Shared {
     boot: Boot,
     /// Chosen at random for these lanes: tells the peer whether its counts are about the same numbering.
     session: u64,
-    peer_session: AtomicU64,
     receive: Arc<dyn Receive>,
     outbound: [Mutex<Outbound>; LANES],
     inbound: [Mutex<Inbound>; LANES],
     wakers: [Mutex<Vec<Waker>>; LANES],
-    connected: AtomicBool,
     large: Large,
+    /// What carries the other lanes, and that of large frames.
+    carriers: [Carrier; 2],
+    /// The peer acknowledged something, or frames were taken back.
+    heard: Notify,
+}
+
+/// The connection that carries some of the lanes.
+#[derive(Default)]
+struct Carrier {
+    connected: AtomicBool,
     link: Mutex<Link>,
     acks: link::Acks,
 }
@@ -101,8 +111,10 @@ struct Guard(Arc<Shared>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(task) = self.0.link.lock().task.take() {
-            task.abort();
+        for carrier in &self.0.carriers {
+            if let Some(task) = carrier.link.lock().task.take() {
+                task.abort();
+            }
         }
     }
 }
@@ -129,15 +141,13 @@ impl Lanes {
             node,
             boot,
             session: rand::random::<u64>().max(1),
-            peer_session: AtomicU64::new(0),
             receive,
             outbound: std::array::from_fn(|lane| Mutex::new(large::outbound(lane))),
             inbound: Default::default(),
             wakers: Default::default(),
-            connected: AtomicBool::new(false),
             large: Large::default(),
-            link: Mutex::default(),
-            acks: link::Acks::default(),
+            carriers: Default::default(),
+            heard: Notify::new(),
         });
         Self { _guard: Arc::new(Guard(shared.clone())), shared }
     }
@@ -154,26 +164,31 @@ impl Lanes {
         self.shared.boot
     }
 
-    /// Carries on over this data connection, in tasks on the current runtime; an earlier connection is closed. Its
-    /// peer has to be the same boot of the same node.
+    /// Carries on over this connection of frames or of large frames, in tasks on the current runtime; an earlier one of
+    /// its kind is closed. Its peer has to be the same boot of the same node.
     pub fn attach(&self, connection: Connection) {
-        debug_assert_eq!(
-            (connection.kind(), connection.peer().node, connection.peer().boot),
-            (Kind::Data, self.shared.node, self.shared.boot)
-        );
+        let peer = connection.peer();
+        debug_assert!(connection.kind() != Kind::Control, "no lanes over control connections");
+        debug_assert_eq!((peer.node, peer.boot), (self.shared.node, self.shared.boot));
         link::attach(&self.shared, connection);
     }
 
-    /// The attached connection, if it is open.
+    /// The attached connection of that kind, if it is open.
     #[must_use]
-    pub fn connection(&self) -> Option<Connection> {
-        self.shared.link.lock().connection.clone().filter(Connection::is_open)
+    pub fn connection(&self, kind: Kind) -> Option<Connection> {
+        self.shared.carrier(kind).link.lock().connection.clone().filter(Connection::is_open)
     }
 
     /// Whether frames flow: a connection is attached and both ends know where to go on.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.shared.connected.load(Ordering::Acquire)
+        self.shared.carrier(Kind::Data).is_connected()
+    }
+
+    /// Whether large frames wait, and there is no connection for them.
+    #[must_use]
+    pub fn wants_large(&self) -> bool {
+        self.shared.large.may_have() && !self.shared.carrier(Kind::Large).is_connected() && self.shared.has_large()
     }
 
     /// Queues a whole frame. `order` is any number that is the same for all frames that must keep order.
@@ -221,7 +236,7 @@ impl Lanes {
     pub async fn drained(&self) {
         loop {
             // Listening before looking: an acknowledgement in between must not be missed.
-            let mut heard = pin!(self.shared.acks.heard.notified());
+            let mut heard = pin!(self.shared.heard.notified());
             heard.as_mut().enable();
             if self.queued() == 0 {
                 return;
@@ -253,16 +268,31 @@ impl Lanes {
             self.shared.wake_room(lane);
         }
         self.shared.wake_large();
-        self.shared.acks.heard.notify_waiters();
+        self.shared.heard.notify_waiters();
         all
     }
 }
 
+impl Carrier {
+    fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+}
+
 impl Shared {
+    fn carrier(&self, kind: Kind) -> &Carrier {
+        &self.carriers[usize::from(kind == Kind::Large)]
+    }
+
     fn wake_room(&self, lane: usize) {
         let wakers = std::mem::take(&mut *self.wakers[lane].lock());
         wakers.into_iter().for_each(Waker::wake);
     }
+}
+
+/// The lanes that a connection carries.
+fn lanes_of(kind: Kind) -> Range<usize> {
+    if kind == Kind::Large { LARGE_LANE..LANES } else { 0..LARGE_LANE }
 }
 
 /// The lane of an order. Both halves count: callers hash in different ways.

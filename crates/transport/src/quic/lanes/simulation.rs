@@ -5,10 +5,7 @@ use super::{
     link::{Resume, resume},
 };
 use bytes::{Bytes, BytesMut};
-use odeon_protocol::{
-    frame::Splitter,
-    limits::{LANES, LARGE_LANE},
-};
+use odeon_protocol::{frame::Splitter, limits::LANES};
 use std::{io, task::Waker};
 
 /// What one end of a connection says first, and from then on as acknowledgement.
@@ -31,7 +28,7 @@ impl Simulated<'_> {
     /// What this end says first.
     #[must_use]
     pub fn greeting(&self) -> Greeting {
-        Greeting(resume(&self.0.shared))
+        Greeting(resume(&self.0.shared, 0))
     }
 
     /// A connection is up, and that is what its other end said first. Answers each lane's first number.
@@ -39,7 +36,7 @@ impl Simulated<'_> {
     /// # Errors
     /// The peer claims what cannot be.
     pub fn connect(&self, peer: Greeting) -> io::Result<[u64; LANES]> {
-        self.0.shared.resume(peer.0)
+        self.0.shared.resume(peer.0, 0..LANES)
     }
 
     /// The next batch of a lane for the connection.
@@ -53,7 +50,7 @@ impl Simulated<'_> {
     /// Whether large frames are unsent or not acknowledged.
     #[must_use]
     pub fn has_large(&self) -> bool {
-        self.0.shared.outbound[LARGE_LANE].lock().bytes() > 0
+        self.0.shared.has_large()
     }
 
     /// A batch has arrived over a connection whose other end greeted so; `first` is its first frame's number. Answers the
