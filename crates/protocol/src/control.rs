@@ -13,6 +13,7 @@
 
 use crate::{
     address::{Address, Direct},
+    counts::Counts,
     dead_letter::DeadLetter,
     frame::Codec,
     id::{Boot, ConventionId, NodeId, Serial, WorkerId},
@@ -116,6 +117,9 @@ pub enum ToAgent {
     },
     /// A message came back within this process; said only while [`FromAgent::DeadLettersWanted`].
     DeadLetter(Box<DeadLetter>),
+    /// The process's messages so far, by how they ended: said when they have changed, about once a second at most, and
+    /// before [`ToAgent::Stopped`].
+    Counts(Box<Counts>),
 }
 
 /// What an agent says to a worker or client.

@@ -11,6 +11,7 @@
 //! | [`reason`] | why a message came back, why an actor ended |
 //! | [`capability`] | how a capability's value is written |
 //! | [`control`] | worker or client to agent and back |
+//! | [`counts`] | messages of a process, by how they ended |
 //! | [`dead_letter`] | a message that came back, for whoever listens |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
 //! | [`peer`] | agent to agent |
@@ -20,6 +21,7 @@
 pub mod address;
 pub mod capability;
 pub mod control;
+pub mod counts;
 pub mod dead_letter;
 pub mod directory;
 pub mod frame;
@@ -36,6 +38,7 @@ pub mod ring;
 pub mod time;
 
 pub use address::{Address, Direct, ParseAddressError};
+pub use counts::Counts;
 pub use dead_letter::DeadLetter;
 pub use id::{Boot, ConventionId, NodeId, Serial, WorkerId};
 pub use reason::{ExitCause, Reason};

@@ -55,7 +55,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 21] = [
+    /// All reasons, by their numbers.
+    pub const ALL: [Self; 21] = [
         Self::NoSuchActor,
         Self::ActorStopped,
         Self::WorkerLost,
@@ -83,6 +84,40 @@ impl Reason {
     #[must_use]
     pub fn from_wire(number: u16) -> Option<Self> {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// Its word in JSON and in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoSuchActor => "no_such_actor",
+            Self::ActorStopped => "actor_stopped",
+            Self::WorkerLost => "worker_lost",
+            Self::HostLost => "host_lost",
+            Self::Unreachable => "unreachable",
+            Self::Deadline => "deadline",
+            Self::Fenced => "fenced",
+            Self::Full => "full",
+            Self::TooBig => "too_big",
+            Self::Unsupported => "unsupported",
+            Self::Decode => "decode",
+            Self::Failed => "handler_failed",
+            Self::Moved => "moved",
+            Self::NoQuorum => "no_quorum",
+            Self::StartFailed => "start_failed",
+            Self::NoHost => "no_host",
+            Self::NoSuchType => "no_such_type",
+            Self::Protocol => "protocol",
+            Self::Cycle => "cycle",
+            Self::NotFound => "not_found",
+            Self::Taken => "name_taken",
+        }
+    }
+
+    /// The reason with that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
     }
 }
 
@@ -171,6 +206,7 @@ mod tests {
     fn wire_numbers_are_read_back() {
         for reason in Reason::ALL {
             assert_eq!(Reason::from_wire(reason as u16), Some(reason));
+            assert_eq!(Reason::from_word(reason.word()), Some(reason));
         }
         assert_eq!(Reason::from_wire(0), None);
         assert_eq!(Reason::from_wire(22), None);

@@ -78,6 +78,22 @@ fn letter() -> DeadLetter {
     }
 }
 
+fn counts() -> Counts {
+    Counts {
+        accepted: 1000,
+        settled: 993,
+        returned: vec![(Reason::ActorStopped, 1), (Reason::Unreachable, 2)],
+        unsettled: 3,
+        outstanding: 1,
+        doubtful: 2,
+        beside: 4,
+        taken: 300,
+        handled: 290,
+        given_back: 7,
+        waiting: 3,
+    }
+}
+
 fn to_agent() -> Vec<ToAgent> {
     let actor = ActorInfo {
         serial: Serial(7),
@@ -110,6 +126,7 @@ fn to_agent() -> Vec<ToAgent> {
         },
         ToAgent::ListenDeadLetters { listen: true },
         ToAgent::DeadLetter(Box::new(letter())),
+        ToAgent::Counts(Box::new(counts())),
     ]
 }
 
