@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
 };
 use odeon_protocol::{
-    Address, DeadLetter, Direct, ExitCause,
+    Address, Counts, DeadLetter, Direct, ExitCause,
     control::{Placed, Refusal, Spec},
     frame::Codec,
 };
@@ -72,14 +72,12 @@ pub(crate) struct Answer {
 }
 
 /// What is under way beyond the process, as numbers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     /// Flows with something outstanding or not yet reported, in both directions.
     pub(crate) flows: u64,
-    /// Messages sent that are neither settled nor come back.
-    pub(crate) outstanding: u64,
-    /// Messages of which nobody will say what became of them: their receivers are gone.
-    pub(crate) unsettled: u64,
+    /// Messages to and from other processes, by how they ended.
+    pub(crate) counts: Counts,
 }
 
 /// What is beyond the cells of this process.

@@ -10,7 +10,7 @@ use crate::{
     worker::Worker,
 };
 use bytes::BytesMut;
-use odeon_protocol::{Boot, Direct, NodeId};
+use odeon_protocol::{Boot, Counts, Direct, NodeId};
 use odeon_transport::frame_io::Inlet;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -91,6 +91,12 @@ impl Process {
     /// Sends the reports that wait.
     pub fn report(&self) {
         self.link.report();
+    }
+
+    /// Messages to and from other processes, by how they ended.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.link.counts()
     }
 
     /// Ends all actors at once, as far as they are not in the middle of something: the process is over.

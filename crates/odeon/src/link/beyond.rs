@@ -92,6 +92,7 @@ impl Outside for Beyond {
         let Answer { to, correlation, codec, result } = answer;
         // The flow keeps it before whatever is told of the flow later.
         let (from, flow) = self.0.receiving.answered(to, correlation).unwrap_or((self.0.me, 0));
+        self.0.counting.changed();
         let header = Header { class: Class::Urgent, codec, to, from, flow, correlation, ..Header::new(Kind::Reply) };
         match result.and_then(|body| check_size("the reply", body.len(), true).map(|()| body)) {
             Ok(body) => self.0.push(&header, &[], &body),
@@ -125,13 +126,14 @@ impl Outside for Beyond {
 
     fn closed(&self) {
         self.0.receiving.report();
+        self.0.say_counts();
         self.0.say_last(&ToAgent::Stopped);
         self.0.outbox.close();
     }
 
     fn figures(&self) -> Figures {
         let link = &self.0;
-        Figures { flows: link.flows() as u64, outstanding: link.outstanding(), unsettled: link.unsettled() }
+        Figures { flows: link.flows() as u64, counts: link.counts() }
     }
 
     fn listen(&self, listen: bool) {

@@ -2,7 +2,7 @@
 
 use super::{
     Link, State,
-    flow::{FlowKey, Route, Target, Via},
+    flow::{End, FlowKey, Route, Target, Via},
     names::Names,
 };
 use crate::{
@@ -190,7 +190,7 @@ impl Link {
             drop(names);
             for fence in &fences {
                 if planted::is(Fault::NoFence) {
-                    self.settle(fence.numbers.flow, fence.numbers.sequence, 1);
+                    self.settle(fence.numbers.flow, (fence.numbers.sequence, 1), End::Settled);
                 } else {
                     self.send_fence(fence);
                 }
@@ -219,7 +219,6 @@ impl Link {
 
     /// Tells a sender that so many of its messages are lost.
     pub(super) fn count_lost(&self, system: &Arc<Inner>, sender: Serial, (to, count): (Address, u32), text: String) {
-        self.unsettled.fetch_add(u64::from(count), Ordering::Relaxed);
         let body = ReturnedBody::Lost { count };
         let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
         let sender = system.sender(sender).map_or(Origin::Outside, Origin::Local);

@@ -2,6 +2,7 @@
 
 use super::{
     Link,
+    flow::{End, Ended},
     receiving::{Incoming, give_back_frame},
 };
 use crate::{
@@ -48,19 +49,22 @@ impl Link {
                 Err(error) => return self.break_off(&error.to_string()),
             }
         }
+        self.counting.changed();
     }
 
     pub(super) fn take(self: &Arc<Self>, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
         match header.kind {
             Kind::Tell | Kind::Ask => self.message(system, frame),
-            Kind::Reply => self.answered(system, header, |slot| slot.answer_wire(header.codec, &frame.body())),
-            Kind::Failure => self.answered(system, header, |slot| slot.fail(error_of(frame))),
+            Kind::Reply => {
+                self.answered(system, header, End::Settled, |slot| slot.answer_wire(header.codec, &frame.body()));
+            }
+            Kind::Failure => self.answered(system, header, end_by_failure(frame), |slot| slot.fail(error_of(frame))),
             Kind::Returned => self.returned(system, frame),
             Kind::Settled if header.has(flags::MAY_HAVE_RUN) => self.told_lost(system, frame),
             Kind::Settled => {
                 let count = u32::try_from(header.correlation).unwrap_or(u32::MAX);
-                self.settle(header.flow, header.sequence, count);
+                self.settle(header.flow, (header.sequence, count), End::Settled);
             }
             Kind::Signal => self.signal(frame),
             Kind::Control => self.control(frame),
@@ -68,10 +72,10 @@ impl Link {
         }
     }
 
-    fn answered(&self, system: &Arc<Inner>, header: &Header, answer: impl FnOnce(&dyn AnySlot)) {
+    fn answered(&self, system: &Arc<Inner>, header: &Header, end: End, answer: impl FnOnce(&dyn AnySlot)) {
         if let Some(ask) = self.asks.take(header.correlation) {
             answer(&*ask.slot);
-            self.settle(ask.flow, ask.sequence, 1);
+            self.settle(ask.flow, (ask.sequence, 1), end);
         } else if let Some(slot) = system.replies.take(header.correlation) {
             answer(&*slot);
         }
@@ -80,9 +84,8 @@ impl Link {
     /// The agent says that messages went down with the member of a troupe that had them.
     fn told_lost(&self, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
-        let numbers = (0..u32::try_from(header.correlation).unwrap_or(0).min(Ring::BITS))
-            .map(|offset| header.sequence.wrapping_add(offset));
-        let count = numbers.filter(|number| self.settle(header.flow, *number, 1)).count() as u32;
+        let count = u32::try_from(header.correlation).unwrap_or(0).min(Ring::BITS);
+        let count = self.settle(header.flow, (header.sequence, count), End::Unsettled);
         if count > 0 {
             let troupe = frame.troupe().unwrap_or(header.from);
             let text = format!("odeon:{}, a member of a troupe, was lost with its process or host", header.from);
@@ -93,11 +96,13 @@ impl Link {
     /// A message of an actor of this process, or of the process itself, has come back.
     fn returned(&self, system: &Arc<Inner>, frame: &Frame) {
         let header = &frame.header;
-        let fresh = self.settle(header.flow, header.sequence, 1);
+        let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
+        // A receiver says so only of a message that failed in its handler.
+        let doubtful = header.has(flags::MAY_HAVE_RUN) && reason != Reason::Failed;
+        let fresh = self.settle(header.flow, (header.sequence, 1), End::Returned { reason, doubtful }) > 0;
         if header.has(flags::FENCE) {
             return;
         }
-        let (reason, text) = frame.reason().unwrap_or((Reason::Protocol, "no reason was given"));
         let to = match frame.to_name() {
             Some(name) => Address::named(name, header.has(flags::STARTS)),
             None => Address::Direct(header.from),
@@ -142,7 +147,7 @@ impl Link {
         };
         let (flow, origin) = flow;
         if planted::is(Fault::SettleOnReceipt) {
-            flow.end(header.sequence, false);
+            flow.end(header.sequence, Ended::Handled);
         }
         if header.has(flags::FENCE) {
             return self.take_fence(&cell, frame, &flow, origin);
@@ -224,7 +229,8 @@ impl Arrival<'_> {
     fn forget_ask(&self, handle: Option<ReplyHandle>) {
         if let Some(mut handle) = handle {
             drop(handle.take());
-            self.link.receiving.answered(self.frame.header.from, self.frame.header.correlation);
+            let Header { from, correlation, .. } = self.frame.header;
+            self.link.receiving.forget_ask(from, correlation);
         }
     }
 
@@ -247,6 +253,15 @@ const fn codec_of(header: &Header) -> Codec {
     match header.codec {
         Codec::Json => Codec::Json,
         _ => Codec::Postcard,
+    }
+}
+
+/// How an ask that failed has ended: agents say when its receiver is gone or out of reach, and then nobody knows.
+fn end_by_failure(frame: &Frame) -> End {
+    let of_agent = frame.header.flow == 0 && frame.header.has(flags::MAY_HAVE_RUN);
+    match frame.reason() {
+        Some((Reason::WorkerLost | Reason::HostLost | Reason::Unreachable, _)) if of_agent => End::Unsettled,
+        _ => End::Settled,
     }
 }
 

@@ -117,6 +117,7 @@ impl Link {
         {
             let _here = current::enter_system(&system);
             self.take(&system, &frame);
+            self.counting.changed();
         }
         let mut waiting = self.large.waiting.lock();
         if waiting.orders.get(&order).is_some_and(|queue| !queue.is_empty()) {

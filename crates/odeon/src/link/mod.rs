@@ -12,6 +12,7 @@
 //! | `large` | large frames on their way in, on a thread of their own |
 //! | `asks` | asks whose answers come from elsewhere |
 //! | `control` | requests to the agent, and what the agent says |
+//! | `counts` | messages by how they ended, told to the agent |
 //! | `beyond` | [`crate::outside::Outside`] over all this |
 //!
 //! Locks are held for a few instructions, never over a wait, and never two of the same kind; whom to wake is collected
@@ -20,6 +21,7 @@
 pub(crate) mod asks;
 pub(crate) mod beyond;
 mod control;
+mod counts;
 pub(crate) mod flow;
 pub(crate) mod handshake;
 mod incoming;
@@ -37,7 +39,8 @@ use crate::{
 use asks::Asks;
 use bytes::BytesMut;
 use control::Requests;
-use flow::{FlowKey, News, Sending};
+use counts::Counting;
+use flow::{End, FlowKey, News, Sending};
 use names::Names;
 use odeon_protocol::{
     Direct, Reason,
@@ -50,10 +53,7 @@ use parking_lot::{Mutex, RwLock};
 use receiving::Receiving;
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     task::Waker,
 };
 use tokio::sync::{Notify, watch};
@@ -94,8 +94,7 @@ pub(crate) struct Link {
     state: watch::Sender<State>,
     /// Held while a stopping actor's messages go back, so that nothing that comes later goes back before them.
     leaving: Mutex<()>,
-    /// Messages whose end nobody will ever report: their receivers are gone.
-    unsettled: AtomicU64,
+    counting: Counting,
 }
 
 impl fmt::Debug for Link {
@@ -120,7 +119,7 @@ impl Link {
             broken: Notify::new(),
             state: watch::Sender::new(State::Up),
             leaving: Mutex::default(),
-            unsettled: AtomicU64::new(0),
+            counting: Counting::default(),
         })
     }
 
@@ -161,16 +160,6 @@ impl Link {
         self.state.subscribe()
     }
 
-    /// Messages sent and neither settled nor come back.
-    pub(crate) fn outstanding(&self) -> u64 {
-        self.sending.iter().map(|shard| shard.lock().outstanding()).sum()
-    }
-
-    /// Messages whose end nobody will ever report.
-    pub(crate) fn unsettled(&self) -> u64 {
-        self.unsettled.load(Ordering::Relaxed)
-    }
-
     /// Flows known here, sent and received: zero once all is settled.
     pub(crate) fn flows(&self) -> usize {
         self.sending.iter().map(|shard| shard.lock().len()).sum::<usize>() + self.receiving.len()
@@ -188,19 +177,19 @@ impl Link {
         &self.sending[(key.from.0 % u64::from(SHARDS)) as usize]
     }
 
-    /// Messages of a flow have ended. Answers whether the first of them had not before; what is not in a flow always has
-    /// not.
-    fn settle(&self, flow: u32, first: u32, count: u32) -> bool {
+    /// Messages of a flow, from the first number on so many, have ended. Answers how many of them had not before; what is
+    /// not in a flow always has not.
+    fn settle(&self, flow: u32, (first, count): (u32, u32), end: End) -> u32 {
         if flow == 0 {
-            return true;
+            return count;
         }
-        let News { fresh, woken, lost, fence } = self.shard_of_flow(flow).lock().settled(flow, first, count);
+        let News { ended, woken, lost, fence } = self.shard_of_flow(flow).lock().end(flow, (first, count), end);
         woken.into_iter().for_each(Waker::wake);
         fence.into_iter().for_each(|fence| self.send_fence(&fence));
         if let Some((key, count)) = lost {
             self.lost_for_good(flow, &key, count);
         }
-        fresh
+        ended
     }
 
     /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.
@@ -291,8 +280,7 @@ impl Link {
             system.letters.close();
         }
         for shard in &self.sending {
-            let (outstanding, woken) = shard.lock().lose();
-            self.unsettled.fetch_add(outstanding, Ordering::Relaxed);
+            let woken = shard.lock().lose();
             woken.into_iter().for_each(Waker::wake);
         }
         self.receiving.lose();

@@ -4,7 +4,11 @@
 //! Reports are lazy: at once when a sender's window fills up, else gathered for [`LAZY`], so that a stream of messages
 //! causes few frames in the other direction. The answer to an ask is a report of its own.
 
-use super::{Link, flow, incoming::sender};
+use super::{
+    Link,
+    flow::{self, Ended},
+    incoming::sender,
+};
 use crate::{
     core::{
         envelope::{RemoteFlow, Settle},
@@ -14,7 +18,7 @@ use crate::{
     supervision::{Returned, ReturnedBody},
 };
 use odeon_protocol::{
-    Direct, Reason,
+    Counts, Direct, Reason,
     frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
     hash::fnv1a,
 };
@@ -59,15 +63,21 @@ type Known = (Arc<Incoming>, Arc<RemoteFlow>);
 
 /// All flows that are received.
 ///
-/// A flow is forgotten whenever nothing of it is pending or untold. If a message of it comes just then, it is known twice
-/// for a while; as reports name the very messages, that changes nothing.
+/// A flow is forgotten whenever nothing of it is pending or untold.
 #[derive(Default)]
 pub(super) struct Receiving {
-    flows: Mutex<HashMap<Key, Known, Fast>>,
+    flows: Mutex<Flows>,
     /// Flows that have something to report.
     dirty: Mutex<Vec<Arc<Incoming>>>,
     /// Asks whose answer will be their report.
     asked: Mutex<HashMap<Asker, (Arc<Incoming>, u32), Fast>>,
+}
+
+#[derive(Default)]
+struct Flows {
+    known: HashMap<Key, Known, Fast>,
+    /// Of flows that are forgotten.
+    counts: Counts,
 }
 
 impl Receiving {
@@ -94,21 +104,42 @@ impl Receiving {
         if header.flow == 0 {
             return Some(make());
         }
-        let flow = self.flows.lock().entry((header.from, header.flow)).or_insert_with(make).clone();
-        flow.0.ledger.lock().receive(header.sequence, header.has(flags::REPORT)).ok()?;
-        Some(flow)
+        let mut flows = self.flows.lock();
+        let flow = flows.known.entry((header.from, header.flow)).or_insert_with(make);
+        // Under both locks, so that it is not forgotten in between.
+        let mut ledger = flow.0.ledger.lock();
+        let hurry = header.has(flags::REPORT);
+        let received = match header.has(flags::FENCE) {
+            true => ledger.receive_fence(header.sequence, hurry),
+            false => ledger.receive(header.sequence, hurry),
+        };
+        drop(ledger);
+        received.ok().map(|()| flow.clone())
     }
 
     fn forget(&self, flow: &Incoming) {
         let mut flows = self.flows.lock();
+        let mut ledger = flow.ledger.lock();
+        if !ledger.is_idle() {
+            return;
+        }
+        flows.counts.add(&ledger.take_counts());
+        drop(ledger);
         let key = (flow.sender, flow.flow);
-        let same = flows.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(&known.0), flow));
-        if same && flow.ledger.lock().is_idle() {
-            flows.remove(&key);
-            if flows.is_empty() {
-                flows.shrink_to(64);
+        if flows.known.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(&known.0), flow)) {
+            flows.known.remove(&key);
+            if flows.known.is_empty() {
+                flows.known.shrink_to(64);
             }
         }
+    }
+
+    /// What came to this process, by how it ended.
+    pub(super) fn counts(&self) -> Counts {
+        let flows = self.flows.lock();
+        let mut counts = flows.counts.clone();
+        flows.known.values().for_each(|(flow, _)| counts.add(&flow.ledger.lock().counts()));
+        counts
     }
 
     /// An ask was taken; its answer will say that it has ended.
@@ -119,8 +150,13 @@ impl Receiving {
     /// An ask is being answered. Returns the actor that was asked and the flow, if the ask came from there.
     pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<(Direct, u32)> {
         let (flow, sequence) = self.asked.lock().remove(&(asker, correlation))?;
-        flow.end(sequence, true);
+        flow.end(sequence, Ended::Answered);
         Some((flow.receiver, flow.flow))
+    }
+
+    /// An ask goes back unanswered.
+    pub(super) fn forget_ask(&self, asker: Direct, correlation: u64) {
+        self.asked.lock().remove(&(asker, correlation));
     }
 
     /// Whether any report waits.
@@ -136,30 +172,31 @@ impl Receiving {
 
     /// Nobody waits for reports any more.
     pub(super) fn lose(&self) {
-        self.flows.lock().clear();
+        self.flows.lock().known.clear();
         self.dirty.lock().clear();
         self.asked.lock().clear();
     }
 
     /// How many flows are known.
     pub(super) fn len(&self) -> usize {
-        self.flows.lock().len()
+        self.flows.lock().known.len()
     }
 }
 
 impl Incoming {
-    /// A message has ended. `told` if its sender learns so by other means.
-    pub(super) fn end(&self, sequence: u32, told: bool) {
+    /// A message has ended.
+    pub(super) fn end(&self, sequence: u32, ended: Ended) {
         if self.flow == 0 {
             return;
         }
         // The guard ends with the statement: what follows takes other locks.
-        let report = self.ledger.lock().end(sequence, told);
+        let report = self.ledger.lock().end(sequence, ended);
         match report {
             flow::Report::None { idle: false } => {}
             flow::Report::None { idle: true } => {
                 if let Some(link) = self.link.upgrade() {
                     link.receiving.forget(self);
+                    link.counting.changed();
                 }
             }
             flow::Report::Now => self.report(),
@@ -188,6 +225,7 @@ impl Incoming {
             (ledger.take_report(), ledger.is_idle())
         };
         let Some(link) = self.link.upgrade() else { return };
+        link.counting.changed();
         for (first, count) in ranges {
             let header = Header {
                 class: Class::Urgent,
@@ -206,14 +244,11 @@ impl Incoming {
         }
     }
 
-    fn forget_ask(&self, link: &Link, asker: Direct, correlation: u64) {
-        link.receiving.asked.lock().remove(&(asker, correlation));
-    }
-
     /// The message goes back to its sender unhandled, as the bytes it came in.
     pub(super) fn give_back_frame(&self, link: &Link, frame: &Frame, reason: Reason, text: &str) {
         give_back_frame(link, frame, reason, text);
-        self.end(frame.header.sequence, true);
+        self.end(frame.header.sequence, Ended::GivenBack);
+        link.counting.changed();
     }
 }
 
@@ -241,13 +276,13 @@ pub(super) fn give_back_frame(link: &Link, frame: &Frame, reason: Reason, text: 
 
 impl Settle for Incoming {
     fn settled(&self, sequence: u32) {
-        self.end(sequence, false);
+        self.end(sequence, Ended::Handled);
     }
 
     fn give_back(&self, sequence: u32, mut returned: Returned) {
         let Some(link) = self.link.upgrade() else { return };
         if self.sender.is_none() {
-            return self.end(sequence, true);
+            return self.end(sequence, Ended::GivenBack);
         }
         let asked = match &mut returned.body {
             ReturnedBody::Value(envelope) => {
@@ -274,7 +309,7 @@ impl Settle for Incoming {
         let mut number = 0;
         if let Some((to, correlation, _)) = asked {
             number = correlation;
-            self.forget_ask(&link, to, correlation);
+            link.receiving.forget_ask(to, correlation);
             if to != self.sender {
                 extensions.push(Extension::ReplyTo { to, correlation });
             }
@@ -294,7 +329,8 @@ impl Settle for Incoming {
             ..Header::new(Kind::Returned)
         };
         link.push(&header, &extensions, &body);
-        self.end(sequence, true);
+        self.end(sequence, Ended::GivenBack);
+        link.counting.changed();
     }
 }
 

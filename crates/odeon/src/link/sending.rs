@@ -4,7 +4,7 @@ use super::{
     Link,
     asks::Pending,
     check_size,
-    flow::{Fence, FlowKey, LANES_MAX, Now, Numbers, Route, Step, Target},
+    flow::{End, Fence, FlowKey, LANES_MAX, Now, Numbers, Route, Step, Target},
     is_large,
     names::Lookup,
 };
@@ -84,7 +84,10 @@ impl Link {
             };
             let way = Numbered { sender: &sender, target: &key.to, starts, numbers };
             match self.write(&way, &mut envelope) {
-                Ok(()) => return Sent::Accepted,
+                Ok(()) => {
+                    self.counting.sent(numbers.flow);
+                    return Sent::Accepted;
+                }
                 Err(Failed::Never(error)) => {
                     self.undo(numbers);
                     return Sent::Refused(error, envelope);
@@ -166,7 +169,8 @@ impl Link {
     }
 
     fn undo(&self, numbers: Numbers) {
-        self.settle(numbers.flow, numbers.sequence, 1);
+        self.settle(numbers.flow, (numbers.sequence, 1), End::Undone);
+        self.counting.changed();
     }
 
     /// Sends a fence the way that the messages of its flow went.

@@ -102,6 +102,7 @@ async fn serve(link: Arc<Link>, socket: Socket) {
     let mut writing = tokio::spawn(async move { write_frames(&outbox, writer).await });
     let reporting = tokio::spawn(report_lazily(link.clone()));
     let weighing = tokio::spawn(report_load(link.clone()));
+    let counting = tokio::spawn(link.clone().report_counts());
     let taking = link.clone();
     let mut reading = pin!(read_frames(reader, link.inlet(), move |batch| {
         taking.take_batch(batch);
@@ -125,6 +126,7 @@ async fn serve(link: Arc<Link>, socket: Socket) {
     };
     reporting.abort();
     weighing.abort();
+    counting.abort();
     link.lose(&why);
     if !writing.is_finished() {
         // What was queued before the end may still go.

@@ -301,10 +301,17 @@ impl Inner {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let cells = self.registry.all();
         let beyond = self.outside().figures();
+        let counts = &beyond.counts;
         Stats {
             flows: beyond.flows,
-            outstanding: beyond.outstanding,
-            unsettled: beyond.unsettled,
+            accepted: counts.accepted,
+            settled: counts.settled,
+            returned: counts.all_returned(),
+            unsettled: counts.unsettled,
+            outstanding: counts.outstanding,
+            taken: counts.taken,
+            handled: counts.handled,
+            given_back: counts.given_back,
             actors: cells.len() as u64,
             waiting: cells.iter().map(|cell| cell.head().load().0 as u64).sum(),
             failed: load(&self.counters.failed),

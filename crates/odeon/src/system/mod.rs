@@ -214,10 +214,22 @@ pub struct Stats {
     pub blocking: u64,
     /// Pairs of sender and receiver in two processes with messages under way, in both directions.
     pub flows: u64,
-    /// Messages sent to other processes that are neither settled nor come back.
-    pub outstanding: u64,
-    /// Messages of which nobody will say what became of them: their receivers' process or host is gone.
+    /// Messages sent to other processes so far: the sum of `settled`, `returned`, `unsettled` and `outstanding`.
+    pub accepted: u64,
+    /// Of those, messages that have ended at their receivers, or whose ask was answered.
+    pub settled: u64,
+    /// Of those, messages that came back.
+    pub returned: u64,
+    /// Of those, messages of which nobody will say what became of them: their receivers' process or host is gone.
     pub unsettled: u64,
+    /// Of those, messages that have not ended.
+    pub outstanding: u64,
+    /// Messages received from other processes so far: those `handled`, those `given_back`, and those that have not ended.
+    pub taken: u64,
+    /// Of those, messages whose handler has ended, or whose ask was answered.
+    pub handled: u64,
+    /// Of those, messages that were sent back: not handled, or told and failed.
+    pub given_back: u64,
 }
 
 /// A capability's value: a truth value, a number or a text.

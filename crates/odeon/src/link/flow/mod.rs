@@ -17,6 +17,8 @@
 //!   again, or a second one, the flow waits.
 //! - **FL-5.** Who waits is woken when there is room; when nothing is outstanding all are.
 //! - **FL-6.** A number has one end: settled, back, or lost. What comes later for it changes nothing.
+//! - **FL-7.** Both sides count each message once, under its one end ([`Counts`](odeon_protocol::Counts)); fences are
+//!   counted nowhere.
 //!
 //! # Fences
 //!
@@ -31,8 +33,8 @@ mod sender;
 mod tests;
 
 use odeon_protocol::{address::Direct, frame::FLOW_ORDER_BITS, id::Serial};
-pub(crate) use receiver::{Ledger, Report};
-pub(crate) use sender::{Fence, News, Sending, Via};
+pub(crate) use receiver::{Ended, Ledger, Report};
+pub(crate) use sender::{End, Fence, News, Sending, Via};
 use std::{hash::Hash, sync::Arc};
 
 /// Who is sent to.

@@ -1,6 +1,6 @@
 //! The receiver's side of a flow.
 
-use odeon_protocol::{limits::FLOW_WINDOW, ring::Ring};
+use odeon_protocol::{Counts, limits::FLOW_WINDOW, ring::Ring};
 use std::mem;
 
 /// The receiver's side of one flow.
@@ -10,6 +10,22 @@ pub(crate) struct Ledger {
     pending: Ring,
     untold: Ring,
     hurry: bool,
+    /// Which of the pending are fences; seldom any.
+    fences: Vec<u32>,
+    taken: u64,
+    handled: u64,
+    given_back: u64,
+}
+
+/// How a message ended at its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its handler has ended; its sender is to be told.
+    Handled,
+    /// Its sender learns so by the answer.
+    Answered,
+    /// Its sender learns so by its return.
+    GivenBack,
 }
 
 /// A sender sent beyond its window, or one number twice.
@@ -33,6 +49,19 @@ pub(crate) enum Report {
 impl Ledger {
     /// A message has come; `hurry` if the sender wants a report as soon as it has ended.
     pub(crate) fn receive(&mut self, sequence: u32, hurry: bool) -> Result<(), Overrun> {
+        self.put(sequence, hurry)?;
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// A fence has come.
+    pub(crate) fn receive_fence(&mut self, sequence: u32, hurry: bool) -> Result<(), Overrun> {
+        self.put(sequence, hurry)?;
+        self.fences.push(sequence);
+        Ok(())
+    }
+
+    fn put(&mut self, sequence: u32, hurry: bool) -> Result<(), Overrun> {
         let ahead = sequence.wrapping_sub(self.latest) < u32::MAX / 2;
         let first = self.is_idle();
         let fits = first || ahead || self.latest.wrapping_sub(sequence) < Ring::BITS;
@@ -48,11 +77,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// A message has ended. `told` if its sender learns so by the reply or by its return.
-    pub(crate) fn end(&mut self, sequence: u32, told: bool) -> Report {
-        if self.pending.has(sequence) {
+    /// A message has ended; what had ended before has not again.
+    pub(crate) fn end(&mut self, sequence: u32, ended: Ended) -> Report {
+        if self.is_pending(sequence) {
             self.pending.clear(sequence);
-            if !told {
+            self.count(sequence, ended);
+            if ended == Ended::Handled {
                 self.untold.set(sequence);
             }
         }
@@ -66,10 +96,40 @@ impl Ledger {
         Report::Soon
     }
 
+    /// Whether it has come and not ended. One from before the last [`Ring::BITS`] numbers has ended, whatever stands for
+    /// the number that shares its bit: its answer may come that late.
+    const fn is_pending(&self, sequence: u32) -> bool {
+        self.latest.wrapping_sub(sequence) < Ring::BITS && self.pending.has(sequence)
+    }
+
+    fn count(&mut self, sequence: u32, ended: Ended) {
+        if let Some(at) = self.fences.iter().position(|fence| *fence == sequence) {
+            self.fences.swap_remove(at);
+        } else if ended == Ended::GivenBack {
+            self.given_back += 1;
+        } else {
+            self.handled += 1;
+        }
+    }
+
     /// Takes what is to be told, as ranges of a first number and a count, the oldest first.
     pub(crate) fn take_report(&mut self) -> Vec<(u32, u32)> {
         self.hurry = false;
         mem::take(&mut self.untold).ranges(self.latest)
+    }
+
+    /// What came here, by how it ended.
+    pub(crate) fn counts(&self) -> Counts {
+        let waiting = u64::from(self.pending.count()) - self.fences.len() as u64;
+        let Self { taken, handled, given_back, .. } = *self;
+        Counts { taken, handled, given_back, waiting, ..Counts::default() }
+    }
+
+    /// Takes the counts out of a flow that is idle.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        let counts = self.counts();
+        (self.taken, self.handled, self.given_back) = (0, 0, 0);
+        counts
     }
 
     /// Whether there is nothing to remember.

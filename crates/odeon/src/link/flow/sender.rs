@@ -3,7 +3,7 @@
 use super::{Lane, Now, Numbers, Route, Step};
 use crate::core::hash::Fast;
 use odeon_protocol::{
-    Direct,
+    Counts, Direct, Reason,
     frame::FLOW_ORDER_BITS,
     limits::{FLOW_LARGE_BYTES, FLOW_WINDOW, FLOWS_MAX},
     ring::Ring,
@@ -30,11 +30,29 @@ pub(crate) struct Fence<K> {
     pub(crate) numbers: Numbers,
 }
 
+/// How messages ended for their sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Their receiver says so, or has answered.
+    Settled,
+    /// They came back.
+    Returned {
+        /// Why.
+        reason: Reason,
+        /// Whether it is unknown if they were handled: no receiver gave them back.
+        doubtful: bool,
+    },
+    /// Nobody will say what became of them.
+    Unsettled,
+    /// They were not queued: they were never accepted.
+    Undone,
+}
+
 /// What a report has changed.
 #[derive(Debug)]
 pub(crate) struct News<K> {
-    /// Whether the first number of the report was outstanding.
-    pub(crate) fresh: bool,
+    /// How many of its messages were outstanding.
+    pub(crate) ended: u32,
     /// To be woken, outside any lock.
     pub(crate) woken: Vec<Waker>,
     /// So many messages of that flow are lost: nobody will ever tell what became of them.
@@ -45,7 +63,7 @@ pub(crate) struct News<K> {
 
 impl<K> Default for News<K> {
     fn default() -> Self {
-        Self { fresh: false, woken: Vec::new(), lost: None, fence: None }
+        Self { ended: 0, woken: Vec::new(), lost: None, fence: None }
     }
 }
 
@@ -95,11 +113,15 @@ impl<K> Flow<K> {
         if self.is_outstanding(number) { None } else { self.fencing.take() }
     }
 
-    fn settle(&mut self, first: u32, count: u32) {
+    /// So many messages of these have ended now.
+    fn settle(&mut self, first: u32, count: u32) -> u32 {
+        let fence = self.fencing.as_ref().map(|fencing| fencing.number);
+        let mut ended = 0;
         for number in 0..count.min(Ring::BITS) {
             let number = first.wrapping_add(number);
-            if number.wrapping_sub(self.base) < self.span() {
+            if self.is_outstanding(number) {
                 self.done.set(number);
+                ended += u32::from(fence != Some(number));
             }
         }
         if !self.large.is_empty() {
@@ -110,6 +132,7 @@ impl<K> Flow<K> {
             self.done.clear(self.base);
             self.base = self.base.wrapping_add(1);
         }
+        ended
     }
 
     /// The next number for a fence; an earlier one counts no more.
@@ -151,6 +174,8 @@ pub(crate) struct Sending<K> {
     /// Added to get the next flow's id, so that several tables share the numbers.
     stride: u32,
     limit: usize,
+    /// All but `outstanding`, which the flows know.
+    counts: Counts,
 }
 
 impl<K: Lane> Sending<K> {
@@ -163,6 +188,7 @@ impl<K: Lane> Sending<K> {
             next_id: first,
             stride,
             limit: FLOWS_MAX / stride.max(1) as usize,
+            counts: Counts::default(),
         }
     }
 
@@ -193,6 +219,7 @@ impl<K: Lane> Sending<K> {
         }
         let sequence = flow.next;
         flow.next = flow.next.wrapping_add(1);
+        self.counts.accepted += 1;
         Step::Go(Numbers {
             flow: id,
             sequence,
@@ -280,13 +307,13 @@ impl<K: Lane> Sending<K> {
         true
     }
 
-    /// Messages of a flow have ended or came back.
-    pub(crate) fn settled(&mut self, id: u32, first: u32, count: u32) -> News<K> {
+    /// Messages of a flow, from the first number on so many, have ended; those that had before have not again.
+    pub(crate) fn end(&mut self, id: u32, (first, count): (u32, u32), end: End) -> News<K> {
         let Some(flow) = self.flows.get_mut(&id) else { return News::default() };
-        let fresh = flow.is_outstanding(first);
         let large = flow.large.len();
-        flow.settle(first, count);
-        let mut news = News { fresh, ..News::default() };
+        let ended = flow.settle(first, count);
+        count_ends(&mut self.counts, end, u64::from(ended));
+        let mut news = News { ended, ..News::default() };
         let freed = if flow.large.len() < large { mem::take(&mut flow.waiting_large) } else { Vec::new() };
         if let Some(fencing) = flow.take_ended_fence() {
             if flow.outstanding() > 0 && !fencing.then.is_empty() {
@@ -300,6 +327,7 @@ impl<K: Lane> Sending<K> {
             }
             if flow.outstanding() > 0 {
                 news.lost = Some((flow.key.clone(), flow.outstanding()));
+                count_ends(&mut self.counts, End::Unsettled, u64::from(flow.outstanding()));
             }
             news.woken = self.forget(id);
             news.woken.extend(freed);
@@ -345,6 +373,11 @@ impl<K: Lane> Sending<K> {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()
     }
 
+    /// What was sent, by how it ended.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { outstanding: self.outstanding(), ..self.counts.clone() }
+    }
+
     /// Receivers are gone, and what is outstanding in the flows that fit may never be reported: each is fenced, the ways
     /// that the answer says one after the other, the last first.
     pub(crate) fn fence_where(&mut self, fits: impl Fn(&K, Route) -> Vec<Via>) -> Vec<Fence<K>> {
@@ -371,13 +404,26 @@ impl<K: Lane> Sending<K> {
         true
     }
 
-    /// Forgets everything: the link is lost. Returns what was outstanding and whom to wake.
-    pub(crate) fn lose(&mut self) -> (u64, Vec<Waker>) {
+    /// Forgets everything: the link is lost, and nobody will say what became of what is outstanding. Returns whom to wake.
+    pub(crate) fn lose(&mut self) -> Vec<Waker> {
         let outstanding = self.outstanding();
+        count_ends(&mut self.counts, End::Unsettled, outstanding);
         self.ids.clear();
         self.orders.clear();
         let flows = mem::take(&mut self.flows).into_values();
-        let waiting = flows.flat_map(|flow| flow.waiting.into_iter().chain(flow.waiting_large)).collect();
-        (outstanding, waiting)
+        flows.flat_map(|flow| flow.waiting.into_iter().chain(flow.waiting_large)).collect()
+    }
+}
+
+fn count_ends(counts: &mut Counts, end: End, ended: u64) {
+    match end {
+        End::Settled => counts.settled += ended,
+        End::Unsettled => counts.unsettled += ended,
+        End::Undone => counts.accepted -= ended,
+        End::Returned { reason, doubtful } if ended > 0 => {
+            counts.add_returned(reason, ended);
+            counts.doubtful += if doubtful { ended } else { 0 };
+        }
+        End::Returned { .. } => {}
     }
 }

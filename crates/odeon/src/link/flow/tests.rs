@@ -1,5 +1,6 @@
 use super::{receiver::Overrun, *};
 use odeon_protocol::{
+    Counts, Reason,
     id::{Boot, NodeId},
     limits::{FLOW_LARGE_BYTES, FLOW_WINDOW},
 };
@@ -26,6 +27,19 @@ fn go(step: Step) -> Numbers {
         other => panic!("{other:?}"),
     }
 }
+
+impl<K: Lane> Sending<K> {
+    fn settled(&mut self, id: u32, first: u32, count: u32) -> News<K> {
+        self.end(id, (first, count), End::Settled)
+    }
+
+    fn returned(&mut self, id: u32, number: u32) -> News<K> {
+        self.end(id, (number, 1), End::Returned { reason: Reason::Full, doubtful: false })
+    }
+}
+
+/// How a message may end at its receiver.
+const HOW: [Ended; 3] = [Ended::Handled, Ended::Answered, Ended::GivenBack];
 
 macro_rules! alone {
     ($($kind:ty),*) => {
@@ -121,8 +135,7 @@ fn large_messages_wait_for_one_another_within_their_flow() {
     assert!(large(&mut sending, "k", FLOW_LARGE_BYTES / 2));
     assert!(!sending.wait_large(&"unknown", &waker));
     assert!(sending.wait_large(&"k", &waker));
-    let (_, woken) = sending.lose();
-    assert_eq!(woken.len(), 1);
+    assert_eq!(sending.lose().len(), 1);
 }
 
 #[test]
@@ -172,10 +185,10 @@ fn what_is_outstanding_behind_a_fence_is_lost() {
     let fences = fence_all(&mut sending, &[GONE]);
     assert_eq!((fences.len(), fences[0].numbers.sequence, sending.outstanding()), (1, 4, 4));
     assert_eq!(sending.send(&1, at(7, 0, 0, 0)), Step::Wait, "until it is known what is lost");
-    assert!(sending.settled(1, 2, 1).fresh, "came back before the fence");
+    assert_eq!(sending.settled(1, 2, 1).ended, 1, "came back before the fence");
     let news = sending.settled(1, 4, 1);
     assert_eq!((news.lost, sending.outstanding()), (Some((1, 3)), 0));
-    assert!(!sending.settled(1, 0, 1).fresh, "it has had its end");
+    assert_eq!(sending.settled(1, 0, 1).ended, 0, "it has had its end");
     assert!(go(sending.send(&1, AGENT)).opens);
 }
 
@@ -216,8 +229,8 @@ fn a_flow_whose_messages_all_ended_waits_for_no_fence() {
 fn a_lost_link_loses_everything() {
     let mut sending = Sending::new(1, 1);
     go(sending.send(&1, AGENT));
-    let (outstanding, _) = sending.lose();
-    assert_eq!((outstanding, sending.outstanding()), (1, 0));
+    let _ = sending.lose();
+    assert_eq!((sending.counts().unsettled, sending.outstanding()), (1, 0));
 }
 
 #[test]
@@ -228,7 +241,7 @@ fn a_sender_beyond_its_window_is_noticed() {
     }
     assert_eq!(ledger.receive(40 + 256, false), Err(Overrun));
     assert_eq!(ledger.receive(45, false), Err(Overrun));
-    ledger.end(40, false);
+    ledger.end(40, Ended::Handled);
     assert_eq!(ledger.receive(40 + 256, false), Err(Overrun), "ended, not yet told");
     assert_eq!(ledger.take_report(), [(40, 1)]);
     ledger.receive(40 + 256, false).unwrap();
@@ -239,15 +252,85 @@ fn reports_are_ranges_and_say_each_number_once() {
     let mut ledger = Ledger::default();
     (0..10).for_each(|sequence| ledger.receive(sequence, false).unwrap());
     for sequence in [1, 2, 5] {
-        assert_eq!(ledger.end(sequence, false), Report::Soon);
+        assert_eq!(ledger.end(sequence, Ended::Handled), Report::Soon);
     }
-    assert_eq!(ledger.end(3, true), Report::Soon);
+    assert_eq!(ledger.end(3, Ended::Answered), Report::Soon);
     assert_eq!(ledger.take_report(), [(1, 2), (5, 1)]);
-    assert_eq!(ledger.end(0, true), Report::None { idle: false });
+    assert_eq!(ledger.end(0, Ended::Answered), Report::None { idle: false });
     for sequence in [4, 6, 7, 8, 9] {
-        ledger.end(sequence, true);
+        ledger.end(sequence, Ended::Answered);
     }
     assert!(ledger.is_idle() && ledger.take_report().is_empty());
+}
+
+#[test]
+fn a_message_counts_once_under_its_first_end() {
+    let mut sending = Sending::new(1, 1);
+    (0..9).for_each(|_| _ = go(sending.send(&1, AGENT)));
+    assert_eq!(sending.settled(1, 0, 3).ended, 3);
+    assert_eq!(sending.settled(1, 1, 3).ended, 1, "a report that overlaps the one before");
+    assert_eq!(sending.returned(1, 2).ended, 0, "back after it was settled");
+    assert_eq!(sending.returned(1, 4).ended, 1);
+    assert_eq!(sending.returned(1, 4).ended, 0, "back twice");
+    assert_eq!(sending.settled(1, 4, 1).ended, 0, "settled after it came back");
+    let lost = End::Returned { reason: Reason::Unreachable, doubtful: true };
+    assert_eq!(sending.end(1, (5, 1), lost).ended, 1);
+    assert_eq!(sending.end(1, (6, 1), End::Undone).ended, 1);
+    assert_eq!(sending.settled(1, 20, 3).ended, 0, "numbers that were never given");
+    assert_eq!(sending.settled(77, 0, 1).ended, 0, "a flow that is not known");
+    let counts = sending.counts();
+    assert_eq!(counts.check(), Ok(()));
+    assert_eq!((counts.accepted, counts.settled, counts.outstanding, counts.doubtful), (8, 4, 2, 1));
+    assert_eq!(counts.returned, [(Reason::Full, 1), (Reason::Unreachable, 1)]);
+    sending.lose();
+    let counts = sending.counts();
+    assert_eq!((counts.check(), counts.unsettled, counts.outstanding), (Ok(()), 2, 0));
+}
+
+#[test]
+fn fences_are_counted_nowhere() {
+    let (mut sending, mut ledger) = (Sending::new(1, 1), Ledger::default());
+    (0..4).for_each(|sequence| {
+        let _ = go(sending.send(&1, at(7, 0, 0, 0)));
+        ledger.receive(sequence, false).unwrap();
+    });
+    // The first fence is lost; the second one takes its place, and is reported with messages.
+    let first = fence_all(&mut sending, &[GONE])[0].numbers.sequence;
+    let second = fence_all(&mut sending, &[GONE])[0].numbers.sequence;
+    assert_eq!((first, second), (4, 5));
+    assert_eq!(sending.settled(1, first, 1).ended, 0);
+    ledger.receive_fence(second, true).unwrap();
+    assert_eq!(ledger.counts().waiting, 4);
+    ledger.end(3, Ended::Handled);
+    ledger.end(2, Ended::GivenBack);
+    ledger.end(second, Ended::Handled);
+    let received = ledger.counts();
+    assert_eq!((received.check(), received.taken, received.waiting), (Ok(()), 4, 2));
+    assert_eq!((received.handled, received.given_back), (1, 1));
+    assert_eq!(sending.returned(1, 2).ended, 1);
+    assert_eq!(ledger.take_report(), [(3, 1), (5, 1)]);
+    assert_eq!(sending.settled(1, 3, 1).ended, 1);
+    let news = sending.settled(1, 5, 1);
+    assert_eq!((news.ended, news.lost), (0, Some((1, 2))), "what is behind the fence is lost");
+    let sent = sending.counts();
+    assert_eq!((sent.check(), sent.accepted, sent.outstanding), (Ok(()), 4, 0));
+    assert_eq!((sent.settled, sent.all_returned(), sent.unsettled), (1, 1, 2));
+}
+
+#[test]
+fn what_ends_twice_at_its_receiver_counts_once() {
+    let mut ledger = Ledger::default();
+    ledger.receive(0, false).unwrap();
+    ledger.end(0, Ended::Handled);
+    ledger.end(0, Ended::Answered);
+    ledger.end(0, Ended::GivenBack);
+    assert_eq!(ledger.take_report(), [(0, 1)]);
+    // An answer that comes when its number's bit stands for another message.
+    (1..=256).for_each(|sequence| ledger.receive(sequence, false).unwrap());
+    assert_eq!(ledger.end(0, Ended::Answered), Report::None { idle: false });
+    assert_eq!(ledger.counts().waiting, 256);
+    let counts = ledger.take_counts();
+    assert_eq!((counts.check(), counts.taken, counts.handled), (Ok(()), 257, 1));
 }
 
 #[test]
@@ -261,7 +344,7 @@ fn numbers_wrap_around() {
     for _ in 0..100 {
         ledger.receive(go(sending.send(&1, AGENT)).sequence, false).unwrap();
     }
-    (0..101).for_each(|offset| _ = ledger.end((u32::MAX - 1).wrapping_add(offset), false));
+    (0..101).for_each(|offset| _ = ledger.end((u32::MAX - 1).wrapping_add(offset), Ended::Handled));
     for (first, count) in ledger.take_report() {
         sending.settled(id, first, count);
     }
@@ -275,7 +358,7 @@ enum Event {
     Send { to: usize },
     Deliver { to: usize },
     GiveBack { to: usize },
-    End { at: usize, pick: usize, told: bool },
+    End { at: usize, pick: usize, ended: Ended },
     Report { at: usize },
 }
 
@@ -284,7 +367,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => (0..2usize).prop_map(|to| Event::Send { to }),
         6 => (0..2usize).prop_map(|to| Event::Deliver { to }),
         1 => (0..2usize).prop_map(|to| Event::GiveBack { to }),
-        6 => (0..2usize, any::<usize>(), any::<bool>()).prop_map(|(at, pick, told)| Event::End { at, pick, told }),
+        6 => (0..2usize, any::<usize>(), 0..3usize).prop_map(|(at, pick, how)| Event::End { at, pick, ended: HOW[how] }),
         3 => (0..2usize).prop_map(|at| Event::Report { at }),
     ];
     proptest::collection::vec(event, 0..3000)
@@ -295,6 +378,8 @@ struct World {
     on_the_way: [VecDeque<Numbers>; 2],
     running: [Vec<Numbers>; 2],
     ledgers: [HashMap<u32, Ledger>; 2],
+    /// Of the flows that are forgotten.
+    received: Counts,
 }
 
 impl World {
@@ -313,18 +398,20 @@ impl World {
             }
             Event::GiveBack { to } => {
                 let Some(numbers) = self.on_the_way[to].pop_front() else { return };
-                sending.settled(numbers.flow, numbers.sequence, 1);
+                sending.returned(numbers.flow, numbers.sequence);
             }
-            Event::End { at, pick, told } => {
+            Event::End { at, pick, ended } => {
                 if self.running[at].is_empty() {
                     return;
                 }
                 let index = pick % self.running[at].len();
                 let numbers = self.running[at].remove(index);
-                if told {
-                    sending.settled(numbers.flow, numbers.sequence, 1);
+                match ended {
+                    Ended::Handled => {}
+                    Ended::Answered => _ = sending.settled(numbers.flow, numbers.sequence, 1),
+                    Ended::GivenBack => _ = sending.returned(numbers.flow, numbers.sequence),
                 }
-                let report = self.ledgers[at].get_mut(&numbers.flow).unwrap().end(numbers.sequence, told);
+                let report = self.ledgers[at].get_mut(&numbers.flow).unwrap().end(numbers.sequence, ended);
                 if report == Report::Now {
                     self.report(at, sending);
                 }
@@ -335,15 +422,29 @@ impl World {
         let sent = running + self.on_the_way.iter().map(VecDeque::len).sum::<usize>();
         assert!(sending.outstanding() as usize >= sent, "settled only what has ended");
         assert!(sending.outstanding() <= u64::from(FLOW_WINDOW));
+        let (sent, received) = (sending.counts(), self.counts());
+        assert_eq!((sent.check(), received.check()), (Ok(()), Ok(())));
+        assert!(sent.settled <= received.handled && sent.all_returned() >= received.given_back);
     }
 
     fn report(&mut self, at: usize, sending: &mut Sending<u8>) {
+        let received = &mut self.received;
         self.ledgers[at].retain(|flow, ledger| {
             for (first, count) in ledger.take_report() {
                 sending.settled(*flow, first, count);
             }
+            if ledger.is_idle() {
+                received.add(&ledger.take_counts());
+            }
             !ledger.is_idle()
         });
+    }
+
+    /// What both receivers took.
+    fn counts(&self) -> Counts {
+        let mut counts = self.received.clone();
+        self.ledgers.iter().flat_map(HashMap::values).for_each(|ledger| counts.add(&ledger.counts()));
+        counts
     }
 }
 
@@ -360,11 +461,13 @@ proptest! {
                 world.apply(&Event::Deliver { to: at }, &mut sending);
             }
             while !world.running[at].is_empty() {
-                world.apply(&Event::End { at, pick: 0, told: false }, &mut sending);
+                world.apply(&Event::End { at, pick: 0, ended: Ended::Handled }, &mut sending);
             }
             world.report(at, &mut sending);
         }
-        prop_assert_eq!(sending.outstanding(), 0);
+        let (sent, received) = (sending.counts(), world.counts());
+        prop_assert_eq!((sent.outstanding, received.waiting), (0, 0));
+        prop_assert_eq!((sent.settled, sent.accepted), (received.handled, received.handled + sent.all_returned()));
         prop_assert!(sending.flows.is_empty() && sending.ids.is_empty());
         prop_assert!(world.ledgers.iter().all(HashMap::is_empty));
     }
