@@ -8,6 +8,7 @@
 //! The voters' log itself is not simulated: it is one [`odeon_cluster::Directory`] that only the true leader changes, and
 //! only while it reaches a majority. Deposed leaders go on believing in themselves for a while.
 
+pub mod balance;
 pub mod fuzz;
 mod host;
 mod leader;

@@ -71,6 +71,7 @@ impl Controller {
             "failover": status.failover,
             "suspicions": self.parts.convention.suspicions(),
             "host": self.parts.config.name,
+            "messages": self.message_totals(),
         })));
     }
 
@@ -155,6 +156,7 @@ impl Controller {
                 "listeners": self.listeners.of(*id).into_iter().map(|(name, address)| (name, address.into())).collect::<serde_json::Map<_, _>>(),
                 "why": unit.why,
                 "own_process": unit.dedicated,
+                "messages": worker.map(|worker| worker.said.to_json()),
             })
         });
         entries.collect()

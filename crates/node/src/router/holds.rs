@@ -128,6 +128,11 @@ impl Holds {
         expired
     }
 
+    /// Frames that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.names.values().map(|queue| queue.returned.len() + queue.fresh.len()).sum()
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -169,6 +174,7 @@ mod tests {
         for (frame, kind) in [(b"new1", FRESH), (b"old1", BACK), (b"old2", BACK), (b"new2", FRESH)] {
             holds.push("n", held(frame), kind, Time::ZERO).unwrap();
         }
+        assert_eq!(holds.len(), 4);
         assert_eq!(frames(&holds.release("n")), [b"old1", b"old2", b"new1", b"new2"]);
         assert_eq!((holds.bytes(), holds.has("n")), (0, false));
     }

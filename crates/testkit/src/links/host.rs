@@ -190,12 +190,12 @@ impl Host {
     }
 
     /// Workers that were killed and have nothing more to say: their agent notices.
-    pub(super) fn bury(&mut self) -> Vec<Worker> {
+    pub(super) fn bury(&mut self) -> Vec<(WorkerId, Worker)> {
         let over = |worker: &Worker| worker.dead && worker.to_agent.is_empty();
         let ids: Vec<_> = self.workers.iter().filter(|(_, worker)| over(worker)).map(|(id, _)| *id).collect();
         let bury = |id: WorkerId| {
             self.agent.lost(id);
-            self.workers.remove(&id)
+            self.workers.remove(&id).map(|worker| (id, worker))
         };
         ids.into_iter().filter_map(bury).collect()
     }

@@ -5,11 +5,11 @@ use super::{
     actors::{Go, Sink, Source},
     directory::{Directory, Name, Place},
     faults::{self, FAULTS, Fault, PHASES, Phase},
-    host::Host,
+    host::{Host, Worker},
     pipe::{Connection, IDLE, Item, Pipe},
     stage::{self, Stage},
 };
-use crate::random::Random;
+use crate::{balance, random::Random};
 use odeon_node::simulation::{DOWN_MAX, Wanted};
 use odeon_protocol::{Address, Boot, Direct, NodeId, Time, WorkerId, control::ToAgent};
 use std::{
@@ -75,6 +75,8 @@ pub(super) struct World {
     /// Every sender's task, and those whose senders went down.
     orders: BTreeMap<u32, Order>,
     orphans: Vec<Order>,
+    /// Processes that are over, with what they had counted.
+    ended: Vec<balance::Process>,
     report: Report,
     story: Vec<String>,
 }
@@ -96,6 +98,7 @@ impl World {
             boots: 0,
             orders: BTreeMap::new(),
             orphans: Vec::new(),
+            ended: Vec::new(),
             report: Report::default(),
             story: Vec::new(),
         };
@@ -167,6 +170,7 @@ impl World {
             }
             std::mem::take(&mut stage.log.faults)
         });
+        let faults = if faults.is_empty() && at_rest { self.unbalanced() } else { faults };
         let mut report = std::mem::take(&mut self.report);
         report.seconds = self.now.since(begun).as_secs();
         (report.messages, report.sum) = stage::with(|stage| (stage.log.messages(), stage.log.sum()));
@@ -287,8 +291,9 @@ impl World {
             return;
         }
         let boot = host.boot;
-        for worker in host.bury() {
+        for (id, worker) in host.bury() {
             let blocks = worker.blocks;
+            self.note_counts((node, boot), id, &worker);
             worker.process.end();
             self.host(node).agent.say_lost((node, boot), &blocks);
             self.free_names(node, &blocks);
@@ -326,5 +331,6 @@ impl World {
 mod acts;
 mod carrying;
 mod casting;
+mod counting;
 
 use casting::Order;

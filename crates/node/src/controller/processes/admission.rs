@@ -1,6 +1,6 @@
 //! Processes that say hello: let in or refused, and what they may do from then on.
 
-use super::{EMBEDDED, UnitState, Worker};
+use super::{Client, EMBEDDED, Said, UnitState, Worker};
 use crate::{
     controller::Controller,
     event::{Admission, Greeting},
@@ -53,7 +53,8 @@ impl Controller {
                 if self.clients.len() >= CLIENTS_MAX {
                     return Err(format!("this agent has {CLIENTS_MAX} clients, the limit: close some"));
                 }
-                self.clients.insert(id, hello.name.clone());
+                let client = Client { name: hello.name.clone(), pid: hello.pid, said: Said::default() };
+                self.clients.insert(id, client);
             }
         }
         let welcome = Welcome {

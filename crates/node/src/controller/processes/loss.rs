@@ -13,10 +13,11 @@ impl Controller {
     /// A process's link has ended: of a client that is all; a worker's process has to end, too.
     pub(in crate::controller) fn on_closed(&mut self, process: WorkerId, why: Option<&str>) {
         self.on_listen(process, false);
-        if let Some(name) = self.clients.remove(&process) {
+        if let Some(client) = self.clients.remove(&process) {
             if let Some(why) = why {
-                warn!(%process, name, "client closed: {why}");
+                warn!(%process, name = client.name, "client closed: {why}");
             }
+            self.messages.end(process, (&client.name, client.pid), client.said);
             return self.count_processes();
         }
         let Some(worker) = self.workers.get_mut(&process) else { return };
@@ -67,9 +68,8 @@ impl Controller {
     }
 
     fn worker_lost(&mut self, process: WorkerId, cause: &ExitCause) {
-        if self.workers.remove(&process).is_none() {
-            return;
-        }
+        let Some(worker) = self.workers.remove(&process) else { return };
+        self.messages.end(process, (&worker.name, worker.pid), worker.said);
         self.types.remove(process);
         self.count_processes();
         self.publish_facts();

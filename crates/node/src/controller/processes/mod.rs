@@ -1,11 +1,14 @@
 //! Workers and clients: admitted, listed, lost.
 
 mod admission;
+mod counts;
 mod lists;
 mod loss;
 mod units;
 
 use crate::{config::WorkerCommand, workers::Order};
+pub(super) use counts::Messages;
+use counts::Said;
 use odeon_protocol::{
     ExitCause, Serial, WorkerId,
     control::{ActorInfo, Hello, TypeInfo, Value},
@@ -74,6 +77,8 @@ pub(super) struct Worker {
     pub(super) capabilities: Vec<(String, Value)>,
     pub(super) actors: u64,
     pub(super) waiting: u64,
+    /// Its messages, as it last said.
+    pub(super) said: Said,
     /// The actors that it said last it had.
     reported: u64,
     /// The next serial for actors placed here.
@@ -87,6 +92,15 @@ pub(super) struct Worker {
     /// Its process has ended, so.
     ended: Option<ExitCause>,
     pub(super) stopping: bool,
+}
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Client {
+    name: String,
+    pid: u32,
+    /// Its messages, as it last said.
+    said: Said,
 }
 
 /// A list of actors in the making.
@@ -107,6 +121,7 @@ impl Worker {
             capabilities: hello.capabilities.clone(),
             actors: 0,
             waiting: 0,
+            said: Said::default(),
             reported: 0,
             next: Serial(0),
             last: Serial(0),

@@ -197,6 +197,7 @@ impl Router {
                 self.events.push(Event::Control { process: from, body: control_body(frame)?, waits });
             } else if self.table.owns(from, header.from) {
                 self.metrics.frames_from_processes.add(1);
+                self.metrics.client_messages.add(u64::from(is_of_light_client(&header)));
                 self.forward(Origin::Process(from), header, frame);
             } else {
                 self.warn_disguise(from, &header);
@@ -544,6 +545,7 @@ impl Router {
         }
         if !header.has(flags::FENCE) {
             self.metrics.returned.add(1);
+            self.metrics.returned_for.add(why.reason);
             self.troupes.came_back(header.to, (header.from, header.flow), header.sequence);
         }
         if message.header.kind == Kind::Ask && why.reason != Reason::Moved {
@@ -581,6 +583,12 @@ fn control_body(frame: BytesMut) -> Result<Bytes, String> {
 
 fn ask_key(header: &Header, frame: &[u8]) -> (Direct, u64) {
     frame::extensions_of(frame).reply_to().unwrap_or((header.from, header.correlation))
+}
+
+/// Whether a message was told by a client without a runtime, as the command line and HTTP are: only these name messages by
+/// text. It is of a flow, so its receiver counts it.
+fn is_of_light_client(header: &Header) -> bool {
+    header.kind == Kind::Tell && header.type_id == 0 && header.flow != 0 && !header.has(flags::FENCE)
 }
 
 fn name_of(frame: &[u8]) -> Option<String> {

@@ -104,6 +104,7 @@ impl Router {
         self.processes.values_mut().for_each(|process| process.look_at_large(now));
         self.weigh();
         self.metrics.asks_open.set(self.asks.len() as u64);
+        self.metrics.held.set(self.holds.len() as u64);
         self.metrics.held_bytes.set(self.holds.bytes() as u64);
     }
 

@@ -219,7 +219,8 @@ impl World {
         let host = self.host(node);
         host.up = false;
         let (boot, workers) = (host.boot, std::mem::take(&mut host.workers));
-        for worker in workers.values() {
+        for (id, worker) in &workers {
+            self.note_counts((node, boot), *id, worker);
             self.orphan(&worker.sources);
             worker.process.end();
         }
