@@ -120,6 +120,8 @@ pub struct Unbalanced {
 mod tests {
     use super::*;
 
+    type Field = fn(&mut Counts) -> &mut u64;
+
     fn balanced() -> Counts {
         Counts {
             accepted: 10,
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn each_number_counts_in_one_of_the_sums() {
         assert_eq!(balanced().check(), Ok(()));
-        let fields: [(fn(&mut Counts) -> &mut u64, &str); 8] = [
+        let fields: [(Field, &str); 8] = [
             (|counts| &mut counts.accepted, "CO-1"),
             (|counts| &mut counts.settled, "CO-1"),
             (|counts| &mut counts.unsettled, "CO-1"),
