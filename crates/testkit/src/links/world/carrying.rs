@@ -46,11 +46,14 @@ impl World {
 
     fn deliver_late(&self, ends: [NodeId; 2], pipe: &mut Pipe) -> bool {
         let now = self.now;
-        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut pipe.late).into_iter().partition(|late| late.1 <= now);
+        // An agent that pauses reads it afterwards: of a stream nothing is left out.
+        let is_due = |to: usize, at| at <= now && (self.awake(ends[to]) || !self.hosts[&ends[to]].up);
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut pipe.late).into_iter().partition(|late| is_due(late.0, late.1));
         pipe.late = rest;
         let mut moved = false;
         for (to, _, greeting, item) in due {
-            if !self.awake(ends[to]) {
+            if !self.hosts[&ends[to]].up {
                 continue;
             }
             if let Item::Batch { lane, first, bytes } = item {
