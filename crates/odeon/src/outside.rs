@@ -74,7 +74,7 @@ pub(crate) struct Answer {
 /// What is under way beyond the process, as numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
-    /// Flows with something outstanding or not yet reported, in both directions.
+    /// Flows with something outstanding or not yet reported, in both directions, and asks to be answered.
     pub(crate) flows: u64,
     /// Messages to and from other processes, by how they ended.
     pub(crate) counts: Counts,

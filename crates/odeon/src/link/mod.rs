@@ -160,7 +160,7 @@ impl Link {
         self.state.subscribe()
     }
 
-    /// Flows known here, sent and received: zero once all is settled.
+    /// Flows known here, sent and received, and asks to be answered: zero once all is settled.
     pub(crate) fn flows(&self) -> usize {
         self.sending.iter().map(|shard| shard.lock().len()).sum::<usize>() + self.receiving.len()
     }

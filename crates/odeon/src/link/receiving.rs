@@ -154,7 +154,7 @@ impl Receiving {
         Some((flow.receiver, flow.flow))
     }
 
-    /// An ask goes back unanswered.
+    /// An ask is not answered from here: it goes back, or was forwarded.
     pub(super) fn forget_ask(&self, asker: Direct, correlation: u64) {
         self.asked.lock().remove(&(asker, correlation));
     }
@@ -177,9 +177,9 @@ impl Receiving {
         self.asked.lock().clear();
     }
 
-    /// How many flows are known.
+    /// How many flows are known, and asks that are to be answered from here.
     pub(super) fn len(&self) -> usize {
-        self.flows.lock().known.len()
+        self.flows.lock().known.len() + self.asked.lock().len()
     }
 }
 

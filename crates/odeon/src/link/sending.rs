@@ -253,6 +253,9 @@ impl Link {
         if let Some(handle) = envelope.handle() {
             drop(handle.take());
         }
+        if let Some((to, correlation, _)) = forwarded {
+            self.receiving.forget_ask(to, correlation);
+        }
         Ok(())
     }
 }

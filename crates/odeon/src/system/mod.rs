@@ -212,7 +212,8 @@ pub struct Stats {
     pub unheard: u64,
     /// Handlers found holding their thread.
     pub blocking: u64,
-    /// Pairs of sender and receiver in two processes with messages under way, in both directions.
+    /// Pairs of sender and receiver in two processes with messages under way, in both directions, and asks from other
+    /// processes that are to be answered here.
     pub flows: u64,
     /// Messages sent to other processes so far: the sum of `settled`, `returned`, `unsettled` and `outstanding`.
     pub accepted: u64,
