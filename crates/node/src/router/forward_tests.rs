@@ -460,3 +460,19 @@ async fn what_waits_shuts_the_gates_and_in_the_end_gives_messages_back_but_no_an
     world.peers.frames.lock().clear();
     assert_eq!(fill(&mut world, 0), (true, true));
 }
+
+#[tokio::test]
+async fn what_clients_tell_and_what_is_given_back_is_counted() {
+    let mut world = World::new();
+    let nowhere = message(Kind::Tell, at(ME, 2, 1), at(ME, 9, 9), None);
+    let told = |sequence, header: Header| nowhere.with_header(Header { sequence, ..header });
+    // A runtime names a message by number; the command line and HTTP do by text.
+    world.take(W1, &told(0, Header { flow: 1, type_id: 7, ..nowhere.header }));
+    world.take(W1, &told(1, Header { flow: 1, ..nowhere.header }));
+    world.take(W1, &told(2, nowhere.header));
+    world.take(W1, &told(3, Header { flow: 1, flags: flags::FENCE, ..nowhere.header }));
+    assert_eq!(world.metrics.client_messages.get(), 1);
+    let returned: Vec<_> = world.metrics.returned_for.all().collect();
+    assert_eq!(returned, [(Reason::NoSuchActor, 3)], "a fence is no message");
+    assert_eq!(world.metrics.returned.get(), 3);
+}

@@ -75,10 +75,7 @@ fn keep_or_let_go(frames: &Receiver<BytesMut>) {
             frames.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let old = match next {
-            Ok(frame) => match whole(frame) {
-                Ok(spare) => SPARE.lock().replace(spare),
-                Err(shared) => Some(shared),
-            },
+            Ok(frame) => SPARE.lock().replace(emptied(frame)),
             Err(RecvTimeoutError::Timeout) => SPARE.lock().take(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -87,12 +84,13 @@ fn keep_or_let_go(frames: &Receiver<BytesMut>) {
     }
 }
 
-/// All the memory that a frame was in, unless something else is in there still.
-fn whole(mut frame: BytesMut) -> Result<BytesMut, BytesMut> {
+/// The memory that a frame was in, with what was reserved behind it unless something else is there.
+fn emptied(mut frame: BytesMut) -> BytesMut {
     let bytes = frame.len();
     frame.clear();
-    // With what is reserved behind a frame that is read, or without.
-    if frame.try_reclaim(bytes + SLACK_BYTES) || frame.try_reclaim(bytes) { Ok(frame) } else { Err(frame) }
+    // Whoever takes it looks at how much it is.
+    let _ = frame.try_reclaim(bytes + SLACK_BYTES);
+    frame
 }
 
 #[cfg(test)]
@@ -101,17 +99,18 @@ mod tests {
 
     #[test]
     fn memory_is_whole_again_once_nothing_else_is_in_it() {
-        let mut buffer = BytesMut::with_capacity(WORTH_BYTES + SLACK_BYTES);
-        buffer.resize(WORTH_BYTES, 7);
-        let frame = buffer.split_to(WORTH_BYTES);
-        let Err(frame) = whole(frame) else { panic!("the buffer has the rest") };
-        drop(frame);
-        drop(buffer);
-        let mut buffer = BytesMut::with_capacity(WORTH_BYTES + SLACK_BYTES);
-        buffer.resize(WORTH_BYTES, 7);
-        let (place, frame) = (buffer.as_ptr(), buffer.split_to(WORTH_BYTES));
-        drop(buffer);
-        let spare = whole(frame).unwrap();
+        let frame = || {
+            let mut buffer = BytesMut::with_capacity(WORTH_BYTES + SLACK_BYTES);
+            buffer.resize(WORTH_BYTES, 7);
+            (buffer.split_to(WORTH_BYTES), buffer)
+        };
+        let (first, mut next) = frame();
+        let spare = emptied(first);
+        next.extend_from_slice(b"the next frame");
+        assert_eq!((spare.len(), spare.capacity()), (0, WORTH_BYTES), "the rest is the next frame's");
+        let (first, next) = frame();
+        drop(next);
+        let (place, spare) = (first.as_ptr(), emptied(first));
         assert_eq!((spare.as_ptr(), spare.len()), (place, 0));
         assert!(spare.capacity() >= WORTH_BYTES + SLACK_BYTES);
     }
