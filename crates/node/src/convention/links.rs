@@ -65,24 +65,24 @@ pub struct LinkStatus {
 #[derive(Debug)]
 struct Link {
     lanes: Lanes,
-    data: Way,
-    large: Way,
+    data: Absence,
+    large: Absence,
 }
 
-/// How one of a link's connections fares.
+/// How one of a link's connections is missed.
 #[derive(Debug, Default)]
-struct Way {
-    /// Since when it is missed.
-    down: Option<Instant>,
+struct Absence {
+    /// Since when it is missed, if it is.
+    since: Option<Instant>,
     dialling: bool,
 }
 
 impl Link {
     fn new(lanes: Lanes) -> Self {
-        Self { lanes, data: Way { down: Some(Instant::now()), dialling: false }, large: Way::default() }
+        Self { lanes, data: Absence { since: Some(Instant::now()), dialling: false }, large: Absence::default() }
     }
 
-    fn way(&mut self, kind: Kind) -> &mut Way {
+    fn absence(&mut self, kind: Kind) -> &mut Absence {
         if kind == Kind::Large { &mut self.large } else { &mut self.data }
     }
 
@@ -158,9 +158,9 @@ impl Links {
         {
             let mut links = self.links.lock();
             let Some(link) = links.get_mut(&node).filter(|link| link.lanes.connection(kind).is_none()) else { return };
-            let way = link.way(kind);
-            way.down.get_or_insert_with(Instant::now);
-            if std::mem::replace(&mut way.dialling, true) {
+            let absence = link.absence(kind);
+            absence.since.get_or_insert_with(Instant::now);
+            if std::mem::replace(&mut absence.dialling, true) {
                 return;
             }
         }
@@ -174,7 +174,7 @@ impl Links {
                 }
             }
             if let Some(link) = peers.links.links.lock().get_mut(&node) {
-                link.way(kind).dialling = false;
+                link.absence(kind).dialling = false;
             }
         });
     }
@@ -194,7 +194,7 @@ impl Links {
         }
         lanes.attach(connection);
         if let Some(link) = self.links.lock().get_mut(&node) {
-            link.way(kind).down = None;
+            link.absence(kind).since = None;
         }
         if kind == Kind::Data
             && let Some(service) = peers.service()
@@ -267,16 +267,16 @@ impl Links {
                 back.push((*node, link.lanes.give_up()));
                 return false;
             }
-            if !link.lanes.wants_large() {
-                link.large.down = None;
-            } else {
+            if link.lanes.wants_large() {
                 wanted.push((*node, Kind::Large));
+            } else {
+                link.large.since = None;
             }
-            if link.data.down.is_some() {
+            if link.data.since.is_some() {
                 wanted.push((*node, Kind::Data));
             }
             // Again and again: what was sent since is not to wait either.
-            let long = |way: &Way| way.down.is_some_and(|since| since.elapsed() >= DOWN_MAX);
+            let long = |absence: &Absence| absence.since.is_some_and(|since| since.elapsed() >= DOWN_MAX);
             if long(&link.data) || long(&link.large) {
                 unreachable.push(*node);
             }

@@ -5,7 +5,7 @@
 //! frames that share the memory they were read in. Both directions thus cost one system call for many frames.
 //!
 //! A frame of more than `LARGE_FRAME_BYTES` would make all others wait. It leaves in chunks instead, one after each batch
-//! of other frames and a few of them under way; the reader credits what it has taken. What must not overtake it, by
+//! of other frames, and the next once the reader has credited that it took it. What must not overtake it, by
 //! [`order_of`](odeon_protocol::frame::order_of) or its class, follows it in the chunks.
 //!
 //! | module | what |

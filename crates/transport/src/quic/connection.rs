@@ -13,7 +13,7 @@ use std::{
 pub enum Kind {
     /// Requests, subscriptions, datagrams.
     Control,
-    /// Frames.
+    /// Frames that are not large.
     Data,
     /// Large frames: beside the others, on a thread of their own.
     Large,
