@@ -111,7 +111,9 @@ async fn both_sides_count_the_same_ends() {
     assert_eq!(sent(&pair.one.stats()), [1002, 1001, 1, 0, 0]);
     assert_eq!(received(&pair.two.stats()), [1002, 1001, 1]);
     assert_eq!((sent(&pair.two.stats()), received(&pair.one.stats())), ([0; 5], [0; 3]));
-    until("the agent is told", || pair.told(0).accepted == 1002 && pair.told(1).waiting == 0).await;
+    let are_settled =
+        |counts: &Counts| counts.accepted + counts.taken == 1002 && counts.outstanding + counts.waiting == 0;
+    until("the agent is told", || are_settled(&pair.told(0)) && are_settled(&pair.told(1))).await;
     let (one, two) = (pair.told(0), pair.told(1));
     assert_eq!((one.check(), two.check()), (Ok(()), Ok(())));
     assert_eq!((one.settled, one.returned), (1001, vec![(Reason::Failed, 1)]));
