@@ -84,7 +84,7 @@ async fn a_listener_that_dies_ends_the_telling_and_hosts_that_join_later_tell() 
     late.send(&late.named(Kind::Tell, "t.nobody/k", false, 0));
     let letter = listener.letter(0).await;
     assert_eq!((&*letter.host, &letter.to), ("h2", &Address::named("t.nobody/k", false)));
-    listener.die();
+    listener.die().await;
     late.letters_wanted(false, 1).await;
 }
 

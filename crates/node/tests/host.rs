@@ -44,7 +44,7 @@ async fn an_actor_is_created_asked_and_lost() {
     worker.actors_do(Does::Hangs);
     client.send(&client.direct(Kind::Ask, place, 101));
     worker.got(1).await;
-    worker.die();
+    worker.die().await;
     assert_eq!(client.reason(101).await, (Reason::WorkerLost, true), "it had the message in hand");
     client.send(&client.direct(Kind::Ask, place, 102));
     assert_eq!(client.reason(102).await, (Reason::WorkerLost, false), "nobody saw it");
@@ -171,7 +171,7 @@ async fn a_lost_worker_s_names_start_again_under_a_new_epoch() {
     client.send(&client.named(Kind::Ask, "n", false, 1));
     worker.got(0).await;
     let other = Process::worker(&agent, &[("t.named", Policy::default())]).await;
-    worker.die();
+    worker.die().await;
     client.send(&client.named(Kind::Ask, "n", false, 3));
     assert_eq!(client.reason(1).await, (Reason::WorkerLost, true));
     let again = other.start(0).await;
@@ -292,7 +292,7 @@ async fn a_troupe_grows_while_its_members_are_busy() {
     until("three members", || (worker.starts() == 3).then_some(())).await;
     let troupes = client.admin(r#"{"command":"troupes"}"#).await.unwrap();
     assert_eq!(troupes[0]["members"].as_array().map(Vec::len), Some(3), "{troupes}");
-    worker.die();
+    worker.die().await;
     assert_eq!(client.reason(1).await, (Reason::WorkerLost, true));
     agent.stop().await;
 }

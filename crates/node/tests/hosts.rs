@@ -47,7 +47,7 @@ async fn messages_cross_hosts_and_losses_are_told() {
     far.actors_do(Does::Hangs);
     client.send(&client.direct(Kind::Ask, place, 101));
     far.got(1).await;
-    far.die();
+    far.die().await;
     assert_eq!(client.reason(101).await, (Reason::WorkerLost, true));
     client.told("the child's end", |message| matches!(message, FromAgent::ChildExited { .. })).await;
     client.told("the loss", |message| matches!(message, FromAgent::Lost { node, .. } if *node == place.node)).await;

@@ -273,9 +273,12 @@ impl Process {
         Self { welcome, outbox, state, next: AtomicU64::new(1), frozen, tasks }
     }
 
-    /// The process dies: its link is cut.
-    pub fn die(self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+    /// The process dies: its link is cut. It reads nothing that is sent from now on.
+    pub async fn die(self) {
+        for task in self.tasks {
+            task.abort();
+            drop(task.await);
+        }
     }
 
     pub fn actors_do(&self, does: Does) {
