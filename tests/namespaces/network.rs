@@ -6,6 +6,11 @@ use std::process::Command;
 /// The hosts' namespaces.
 pub(crate) const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 
+/// What a slow line lets through.
+const SLOW_RATE: &str = "300mbit";
+/// What waits before a slow line.
+const SLOW_QUEUE: &str = "1mb";
+
 /// The address of a host.
 pub(crate) fn address(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
@@ -35,6 +40,14 @@ impl Network {
             ));
         }
         network
+    }
+
+    /// From now on a host sends no faster than that, and what it sends faster waits in a queue, as at a slow line.
+    pub(crate) fn slow_down(&self, host: usize) {
+        run(&format!(
+            "tc -n {0} qdisc add dev eth0 root tbf rate {SLOW_RATE} burst 32kb limit {SLOW_QUEUE}",
+            HOSTS[host]
+        ));
     }
 
     /// From now on nothing arrives between two hosts, in either direction.

@@ -69,6 +69,11 @@ impl World {
         made["address"].as_str().expect("an address").to_owned()
     }
 
+    /// The sender's host has a slow line: many packets are on their way at a time.
+    pub(crate) fn slow_down(&self) {
+        self.network.slow_down(SENDER);
+    }
+
     /// Cuts the two hosts off from each other for so long; how many packets each would have got.
     pub(crate) fn cut(&self, lasts: Duration) -> [u64; 2] {
         let cut = self.network.cut(SENDER, RECEIVER);
