@@ -29,10 +29,9 @@ impl Network {
             let address = address(number);
             run(&format!("ip netns add {host}"));
             run(&format!("ip link add {host} type veth peer name eth0 netns {host}"));
-            // One packet is one packet: what a cut drops is counted by what would have been on the wire.
-            run(&format!("ip link set {host} master odeon gso_max_segs 1 up"));
+            run(&format!("ip link set {host} master odeon up"));
             run(&format!("ip -n {host} address add {address}/24 dev eth0"));
-            run(&format!("ip -n {host} link set eth0 gso_max_segs 1 up"));
+            run(&format!("ip -n {host} link set eth0 up"));
             run(&format!("ip -n {host} link set lo up"));
             run(&format!("ip netns exec {host} nft add table inet cut"));
             run(&format!(
@@ -42,8 +41,13 @@ impl Network {
         network
     }
 
-    /// From now on a host sends no faster than that, and what it sends faster waits in a queue, as at a slow line.
+    /// From now on a host sends no faster than [`SLOW_RATE`], and what it sends faster waits in a queue, as at a slow line.
+    /// Packets go one by one, at every host, so that a cut counts what it would have dropped on the wire.
     pub(crate) fn slow_down(&self, host: usize) {
+        for name in HOSTS {
+            run(&format!("ip link set {name} gso_max_segs 1"));
+            run(&format!("ip -n {name} link set eth0 gso_max_segs 1"));
+        }
         run(&format!(
             "tc -n {0} qdisc add dev eth0 root tbf rate {SLOW_RATE} burst 32kb limit {SLOW_QUEUE}",
             HOSTS[host]
