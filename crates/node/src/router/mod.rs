@@ -78,8 +78,11 @@ impl Thread {
     /// Starts both.
     pub(crate) fn start() -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let runtime = run_thread("odeon-router", stop.clone())?;
-        let large = run_thread("odeon-large", stop.clone())?;
+        let runtime = run_thread("odeon-router", runtime::Builder::new_current_thread(), stop.clone())?;
+        // What moves large frames never lacks work: the others go first after each step, not after each time slice.
+        let mut yielding = runtime::Builder::new_current_thread();
+        yielding.on_after_task_poll(|_| thread::yield_now());
+        let large = run_thread("odeon-large", yielding, stop.clone())?;
         Ok(Self { runtime, large, stop })
     }
 
@@ -95,8 +98,8 @@ impl Thread {
 }
 
 /// A runtime on a thread of its own, until `stop`.
-fn run_thread(name: &str, stop: CancellationToken) -> io::Result<runtime::Handle> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+fn run_thread(name: &str, mut runtime: runtime::Builder, stop: CancellationToken) -> io::Result<runtime::Handle> {
+    let runtime = runtime.enable_all().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         runtime.block_on(stop.cancelled());
