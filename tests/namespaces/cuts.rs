@@ -40,7 +40,7 @@ struct Plan {
 const BYTES: usize = 64;
 /// A second sender's messages a second, and their padding: the largest that travel in one piece fill the queue before the
 /// slow line, so that a cut has something to drop.
-const BULK: (u64, usize) = (300, 120 << 10);
+const BULK: (u64, usize) = (20, 512 << 10);
 /// Packets that have to fall victim to each cut, or it was none.
 const DROPPED_MIN: u64 = 100;
 
