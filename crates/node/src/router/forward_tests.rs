@@ -295,7 +295,7 @@ async fn what_a_lost_member_had_is_told_to_its_sender_and_what_it_had_not_goes_t
 }
 
 #[tokio::test]
-async fn a_member_that_is_lost_and_not_reached_has_nothing_more_to_say() {
+async fn what_a_lost_member_had_is_told_only_once_its_host_is_reached_or_dead() {
     let mut world = World::new();
     let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));
     world.router.table.keep(1);
@@ -305,9 +305,27 @@ async fn a_member_that_is_lost_and_not_reached_has_nothing_more_to_say() {
     world.peers.frames.lock().clear();
     world.router.blocks_lost(FAR, Boot(10), vec![3]);
     world.router.peer_unreachable(FAR, &Why::not_run(Reason::Unreachable, "cut off"));
+    assert_eq!(world.peers.frames.lock().len(), 1, "it may send the messages back before the fence");
+    world.router.host_dead(FAR, Boot(10), &Why::not_run(Reason::HostLost, "dead"));
     let out = world.out(W1).await;
     assert_eq!(told_lost(&out), [0]);
     assert_eq!((out.len(), out[0].header.correlation), (1, 3), "all three at once, and no fence");
+}
+
+#[tokio::test]
+async fn a_fence_waits_for_an_agent_that_is_not_reached() {
+    let mut world = World::new();
+    let tell = message(Kind::Tell, at(ME, 2, 1), at(FAR, 3, 9), Some("n"));
+    let fence = tell.with_header(Header { class: Class::Urgent, flags: flags::FENCE, flow: 5, ..tell.header });
+    world.take(W1, &tell);
+    world.take(W1, &fence);
+    world.router.peer_unreachable(FAR, &Why::not_run(Reason::Unreachable, "cut off"));
+    assert_eq!(world.far().len(), 1, "what came there before the fence may yet come back");
+    world.router.host_dead(FAR, Boot(10), &Why::not_run(Reason::HostLost, "dead"));
+    assert!(world.router.held_bytes() > 0, "it goes after what went to the name's next place");
+    world.router.missing("n", false, &Why::not_run(Reason::NoSuchActor, "n"));
+    let ends = world.out(W1).await.into_iter().map(|frame| (frame.header.has(flags::FENCE), frame.reason().unwrap().0));
+    assert_eq!(ends.collect::<Vec<_>>(), [(false, Reason::Unreachable), (true, Reason::NoSuchActor)]);
 }
 
 #[tokio::test]

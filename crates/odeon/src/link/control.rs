@@ -234,34 +234,23 @@ fn ways_to_lost(
     gone: &dyn Fn(Direct) -> bool,
     taken_back: bool,
 ) -> Vec<Via> {
-    match (route, &key.to) {
+    let first = match route {
+        Route::Place(first, _) => Some(first),
+        Route::Agent => None,
+    };
+    let Target::Name(name) = &key.to else {
         // What members of a troupe had is told by the agent that picked them.
-        (Route::Agent, Target::Direct(_) | Target::Troupe(_)) => Vec::new(),
-        (Route::Place(place, _), Target::Direct(_) | Target::Troupe(_)) => {
-            if gone(place) {
-                vec![Via::Place(place)]
-            } else {
-                Vec::new()
-            }
-        }
-        (Route::Place(place, _), Target::Name(_)) if gone(place) => {
-            vec![if taken_back { Via::Agent } else { Via::Place(place) }]
-        }
-        // Sent by the agent, or sent back and on, to wherever it said then that the name is: to all its places one after
-        // the other, since some messages may be on their way back from any of them.
-        (route, Target::Name(name)) => {
-            let places = names.recent(name);
-            if !places.iter().any(|place| gone(*place)) {
-                return Vec::new();
-            }
-            let first = match route {
-                Route::Place(first, _) => Some(first),
-                Route::Agent => None,
-            };
-            let left = places.into_iter().filter(|place| Some(*place) != first && !(taken_back && gone(*place)));
-            [Via::Agent].into_iter().chain(left.chain(first).map(Via::Place)).collect()
-        }
+        return first.filter(|place| gone(*place)).map(Via::Place).into_iter().collect();
+    };
+    // Sent by the agent, or sent back and on, to wherever it said then that the name is: to all its places one after the
+    // other, since some messages may be on their way back from any of them.
+    let others = names.recent(name).into_iter().filter(|place| Some(*place) != first);
+    let places: Vec<_> = others.chain(first).collect();
+    if !places.iter().any(|place| gone(*place)) {
+        return Vec::new();
     }
+    let left = places.into_iter().filter(|place| !(taken_back && gone(*place)));
+    [Via::Agent].into_iter().chain(left.map(Via::Place)).collect()
 }
 
 fn start_placed(system: &Arc<Inner>, start: control::Start) -> Result<(), Error> {
@@ -307,5 +296,31 @@ struct Forget<'a>(&'a Link, u64);
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.0.requests.open.lock().remove(&self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use odeon_protocol::{Boot, NodeId};
+
+    #[test]
+    fn fences_go_wherever_an_agent_may_have_sent_what_came_back_from_a_lost_place() {
+        let at = |serial| Direct { node: NodeId(serial), boot: Boot(1), serial: Serial(serial) };
+        let (mut names, name) = (Names::default(), Arc::<str>::from("n"));
+        let key = FlowKey { from: Serial(9), to: Target::Name(name.clone()), lane: 0 };
+        let ways = |names: &Names, lost, taken_back| {
+            let mut ways = ways_to_lost(&key, Route::Place(at(1), 1), names, &|place| place == at(lost), taken_back);
+            ways.reverse();
+            ways
+        };
+        drop(names.resolved(&name, at(1), 1));
+        assert_eq!(ways(&names, 1, false), [Via::Place(at(1)), Via::Agent]);
+        assert_eq!(ways(&names, 1, true), [Via::Agent]);
+        assert_eq!(ways(&names, 2, true), []);
+        drop(names.resolved(&name, at(2), 2));
+        assert_eq!(ways(&names, 1, false), [Via::Place(at(1)), Via::Place(at(2)), Via::Agent]);
+        assert_eq!(ways(&names, 1, true), [Via::Place(at(2)), Via::Agent]);
+        assert_eq!(ways(&names, 2, true), [Via::Place(at(1)), Via::Agent]);
     }
 }

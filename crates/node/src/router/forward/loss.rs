@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use odeon_protocol::{
     Boot, Direct, NodeId, Reason, WorkerId,
     control::FromAgent,
-    frame::{Header, Kind, kind_of, to_of},
+    frame::{Header, Kind, flags, kind_of, to_of},
     planted::{self, Fault},
 };
 use odeon_transport::quic::Undelivered;
@@ -106,9 +106,11 @@ impl Router {
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
     }
 
-    /// Another agent was not reached for long: messages come back, asks fail. Answers wait until it is reached or dead.
+    /// Another agent was not reached for long: messages come back, asks fail. Answers wait until it is reached or dead;
+    /// and so do fences, for what was brought there before them may yet come back.
     pub(crate) fn peer_unreachable(&mut self, node: NodeId, why: &Why) {
-        let back = self.peers.take_back(node, &|frame| is_message(frame) || planted::is(Fault::AnswersGivenUp));
+        let given_up = |frame: &[u8]| is_message(frame) && !is_fence(frame) || planted::is(Fault::AnswersGivenUp);
+        let back = self.peers.take_back(node, &given_up);
         self.brought_back(back, why, false);
         self.peer_lost(node, why);
     }
@@ -163,4 +165,8 @@ impl Router {
 /// Whether a frame is a message, or what keeps its place among messages.
 fn is_message(frame: &[u8]) -> bool {
     matches!(kind_of(frame), Some(Kind::Tell | Kind::Ask))
+}
+
+fn is_fence(frame: &[u8]) -> bool {
+    Header::read(frame).is_ok_and(|(header, _)| header.has(flags::FENCE))
 }
