@@ -41,7 +41,7 @@ fn every_message_has_one_end() {
     let reports = run_all(seeds());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} s, {} messages, {} handled ({} large), {} returned, {} lost, {} faults",
+        "{} seeds: {} s, {} messages, {} handled ({} large), {} returned, {} lost, {} faults; sum {:x}",
         reports.len(),
         sum(|report| report.seconds),
         sum(|report| report.messages),
@@ -49,7 +49,8 @@ fn every_message_has_one_end() {
         sum(|report| report.large),
         sum(|report| report.returned),
         sum(|report| report.lost),
-        sum(|report| report.faults)
+        sum(|report| report.faults),
+        reports.iter().fold(0, |all, report| all ^ report.sum)
     );
     assert!(reports.iter().all(|run| run.seconds >= 60 && run.faults >= 5 && run.messages >= 2_000));
     println!("{:>12} {PHASES:?}", "");

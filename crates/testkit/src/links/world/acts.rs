@@ -1,8 +1,8 @@
 //! What happens at its time: faults, and what controllers and directory do.
 
 use super::{
-    Action, DEAD, Direct, Duration, Fault, Host, LEASE, Name, NodeId, PHASE_COMES, Phase, Place, Time, World, faults,
-    stage,
+    Action, DEAD, Direct, Duration, Fault, Host, LEASE, Name, NodeId, PHASE_COMES, PHASES, Phase, Place, Time, World,
+    faults, stage,
 };
 use odeon_protocol::{Boot, WorkerId};
 use std::sync::Arc;
@@ -97,25 +97,26 @@ impl World {
 
     /// What is going on now.
     fn phases(&mut self) -> Vec<Phase> {
-        let large = self.hosts.values_mut().any(Host::has_large);
-        let workers = || self.hosts.values().flat_map(|host| host.workers.values()).filter(|worker| !worker.dead);
-        let outstanding = workers().any(|worker| worker.process.system().stats().outstanding > 0);
-        let stopping = self.directory.names.values().any(|name| matches!(name.place, Place::Stopping(..)));
-        let all = [
-            (outstanding, Phase::Flowing),
-            (outstanding && stage::with(|stage| stage.waiting > 0), Phase::WindowFull),
-            (self.hosts.values().any(|host| host.agent.held_bytes() > 0), Phase::Unplaced),
-            (stopping, Phase::Stopping),
-            (self.pipes.values().any(|pipe| pipe.connection.is_none()), Phase::Unconnected),
-            (workers().any(|worker| worker.process.is_fencing()), Phase::Fencing),
-            (large, Phase::Large),
-        ];
-        all.into_iter().filter(|(is, _)| *is).map(|(_, phase)| phase).collect()
+        PHASES.into_iter().filter(|phase| self.is_in(*phase)).collect()
+    }
+
+    fn is_in(&mut self, phase: Phase) -> bool {
+        let mut workers = self.hosts.values().flat_map(|host| host.workers.values()).filter(|worker| !worker.dead);
+        let mut outstanding = || workers.any(|worker| worker.process.system().stats().outstanding > 0);
+        match phase {
+            Phase::Flowing => outstanding(),
+            Phase::WindowFull => stage::with(|stage| stage.waiting > 0) && outstanding(),
+            Phase::Unplaced => self.hosts.values().any(|host| host.agent.held_bytes() > 0),
+            Phase::Stopping => self.directory.names.values().any(|name| matches!(name.place, Place::Stopping(..))),
+            Phase::Unconnected => self.pipes.values().any(|pipe| pipe.connection.is_none()),
+            Phase::Fencing => workers.any(|worker| worker.process.is_fencing()),
+            Phase::Large => self.hosts.values_mut().any(Host::has_large),
+        }
     }
 
     /// Injects a fault once that is going on. What does not come by itself is brought about.
     fn wait_for(&mut self, fault: Fault, phase: Phase, at_last: Time) {
-        if self.now >= at_last || self.phases().contains(&phase) {
+        if self.now >= at_last || self.is_in(phase) {
             return self.inject(fault);
         }
         if at_last.since(self.now) + Duration::from_millis(1) > PHASE_COMES {
