@@ -38,8 +38,8 @@ struct Plan {
 
 /// The padding of each message.
 const BYTES: usize = 64;
-/// A second sender's messages a second, and their padding: the largest that travel in one piece fill the queue before the
-/// slow line, so that a cut has something to drop.
+/// A second sender's messages a second, and their padding. They are large: 256 KiB of one are on their way at once, so
+/// that a cut has something to drop, and the line keeps room for the first sender's.
 const BULK: (u64, usize) = (20, 512 << 10);
 /// Packets that have to fall victim to each cut, or it was none.
 const DROPPED_MIN: u64 = 100;
