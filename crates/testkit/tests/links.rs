@@ -70,6 +70,14 @@ fn a_run_is_repeated_from_its_seed() {
     }
 }
 
+/// The last messages of these wait in a mailbox of their sender's own process once nothing else is outstanding.
+#[test]
+fn a_run_is_over_only_once_no_mailbox_holds_a_message() {
+    for seed in [4114, 4172, 4655, 6115] {
+        links::run(seed).unwrap_or_else(|broken| panic!("{broken}"));
+    }
+}
+
 #[test]
 fn each_planted_fault_is_found() {
     // Each on a thread of its own: a fault is planted into what runs on its thread.

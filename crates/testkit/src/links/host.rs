@@ -219,9 +219,9 @@ impl Host {
         self.workers.values().filter_map(of).min()
     }
 
-    /// Whether nothing is outstanding in any process, and nothing held.
-    pub(super) fn is_at_rest(&self) -> bool {
-        let rests = |worker: &Worker| worker.process.system().stats().flows == 0;
+    /// Whether no process pauses, nothing is outstanding in any, and nothing held.
+    pub(super) fn is_at_rest(&self, now: Time) -> bool {
+        let rests = |worker: &Worker| worker.paused_until <= now && worker.process.system().stats().flows == 0;
         self.agent.held_bytes() == 0 && self.workers.values().all(rests)
     }
 }

@@ -193,8 +193,10 @@ impl World {
         hosts.for_each(|host| std::mem::take(&mut host.workers).values().for_each(|worker| worker.process.end()));
     }
 
+    /// Nothing goes on: an actor in the middle of a message sleeps, and so may the mailbox behind it be full.
     fn is_at_rest(&self) -> bool {
-        self.hosts.values().all(Host::is_at_rest) && stage::with(|stage| stage.log.is_finished())
+        let rests = |host: &Host| host.is_at_rest(self.now);
+        stage::next().is_none() && self.hosts.values().all(rests) && stage::with(|stage| stage.log.is_finished())
     }
 
     fn is_over(&self, begun: Time) -> bool {
