@@ -9,9 +9,12 @@ use odeon::{Error, Stats, System, prelude::*};
 use odeon_protocol::{
     Counts, Reason,
     control::ToAgent,
-    limits::{BODY_BYTES_MAX, FLOW_WINDOW},
+    limits::{BODY_BYTES_MAX, FLOW_WINDOW, LARGE_FRAME_BYTES},
 };
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 #[message]
 struct Note;
@@ -19,6 +22,13 @@ struct Note;
 struct Fail;
 #[message]
 struct Load {
+    bytes: String,
+}
+/// Is written differently each time.
+#[message]
+struct Restless {
+    #[data(opaque = "v1")]
+    #[serde(serialize_with = "one_byte_more")]
     bytes: String,
 }
 #[message(reply = u64)]
@@ -41,12 +51,20 @@ impl Taker {
     fn load(&mut self, load: Load) {
         self.notes += load.bytes.len() as u64;
     }
+    fn restless(&mut self, restless: Restless) {
+        self.notes += restless.bytes.len() as u64;
+    }
     fn get(&mut self, _: Get) -> u64 {
         self.notes
     }
     async fn never(&mut self, _: Never) -> u64 {
         std::future::pending().await
     }
+}
+
+fn one_byte_more<S: serde::Serializer>(bytes: &String, to: S) -> Result<S::Ok, S::Error> {
+    static MORE: AtomicUsize = AtomicUsize::new(0);
+    to.serialize_str(&(bytes.clone() + &"x".repeat(MORE.fetch_add(1, Ordering::Relaxed))))
 }
 
 struct Pair {
@@ -130,6 +148,21 @@ async fn what_was_refused_was_not_accepted() {
     assert!(taker.tell(too_big).await.is_err());
     pair.settled().await;
     assert_eq!((sent(&pair.one.stats()), received(&pair.two.stats())), ([1, 1, 0, 0, 0], [1, 1, 0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_message_that_is_written_differently_each_time_is_refused() {
+    let pair = Pair::new().await;
+    let taker = pair.taker().await;
+    taker.tell(Restless { bytes: "x".repeat(LARGE_FRAME_BYTES) }).await.unwrap_err();
+    let error = taker.tell(Restless { bytes: "x".repeat(LARGE_FRAME_BYTES) }).await.unwrap_err();
+    assert_eq!(error.error.reason(), Reason::Decode);
+    assert!(error.error.to_string().contains("its bytes must not change"), "{error}");
+    let bytes = "x".repeat(LARGE_FRAME_BYTES + 1);
+    taker.tell(Load { bytes }).await.unwrap();
+    assert_eq!(taker.ask(Get).await.unwrap(), LARGE_FRAME_BYTES as u64 + 1, "the next one has its number");
+    pair.settled().await;
+    assert_eq!((sent(&pair.one.stats()), received(&pair.two.stats())), ([2, 2, 0, 0, 0], [2, 2, 0]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

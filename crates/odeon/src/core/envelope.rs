@@ -1,7 +1,7 @@
 //! A message in a mailbox: a value with a table of functions, never a closure.
 //!
 //! Small messages lie in the envelope itself, larger ones in a box. The table is a static one per actor type and message
-//! type; it starts the handler, drops the value, and writes it as bytes whenever that is wanted.
+//! type; it starts the handler, drops the value, and shows it to whoever writes it as bytes.
 //!
 //! - **V-1.** `payload` holds a value of the type that `table` was made for, from [`Envelope::pack`] until the table's
 //!   `start` or `drop`, or [`Envelope::into_message`], has taken it; then the envelope is forgotten.
@@ -11,7 +11,7 @@ use super::{
     current::Current,
     reply::{AnySlot, ReplyHandle},
     scratch::{Scratch, Step},
-    wire,
+    wire::Writable,
 };
 use crate::{
     actor::Handler,
@@ -19,6 +19,7 @@ use crate::{
     message::Message,
     supervision::{ChildExited, Returned},
 };
+use bytes::BytesMut;
 use odeon_protocol::{Address, Serial, frame::Codec};
 use std::{
     any::TypeId,
@@ -129,7 +130,7 @@ pub(crate) struct MessageTable {
     pub(crate) is_ask: bool,
     start: unsafe fn(*mut Payload, *const (), &mut Scratch, &mut Context<'_>) -> Step,
     drop: unsafe fn(*mut Payload),
-    write: unsafe fn(*const Payload, Codec) -> Result<Vec<u8>>,
+    value: unsafe fn(*const Payload) -> *const dyn Writable,
     handle: unsafe fn(*mut Payload) -> Option<*mut ReplyHandle>,
 }
 
@@ -230,8 +231,15 @@ impl Envelope {
 
     /// The message as bytes.
     pub(crate) fn body(&self, codec: Codec) -> Result<Vec<u8>> {
-        // SAFETY: V-1; the function only reads.
-        unsafe { (self.table.write)(&raw const self.payload, codec) }
+        let mut bytes = BytesMut::new();
+        self.value().append(codec, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// The message, to be written.
+    pub(crate) fn value(&self) -> &dyn Writable {
+        // SAFETY: V-1; the pointer is into the payload, borrowed as long as `self`.
+        unsafe { &*(self.table.value)(&raw const self.payload) }
     }
 
     /// Binds the message to an actor type whose tables are given, if it is of their message type.
@@ -351,7 +359,7 @@ impl<M: Message> Unaddressed<M> {
         // SAFETY: V-1.
         drop: |payload| drop(unsafe { take::<M>(payload) }),
         // SAFETY: V-1.
-        write: |payload, codec| wire::write(codec, unsafe { &*place::<M>(payload.cast_mut()) }),
+        value: |payload| unsafe { place::<M>(payload.cast_mut()) },
         handle: |_| None,
     };
     const ASK: MessageTable = MessageTable {
@@ -364,7 +372,7 @@ impl<M: Message> Unaddressed<M> {
         // SAFETY: V-1.
         drop: |payload| drop(unsafe { take::<Asked<M>>(payload) }),
         // SAFETY: V-1.
-        write: |payload, codec| wire::write(codec, unsafe { &(*place::<Asked<M>>(payload.cast_mut())).message }),
+        value: |payload| unsafe { &raw const (*place::<Asked<M>>(payload.cast_mut())).message },
         // SAFETY: V-1.
         handle: |payload| unsafe { Some(&raw mut (*place::<Asked<M>>(payload)).handle) },
         ..Self::TELL
@@ -384,7 +392,7 @@ static FENCE: MessageTable = MessageTable {
     is_ask: false,
     start: |_, _, _, _| Step::Done(super::scratch::End::Ok),
     drop: |_| (),
-    write: |_, _| Ok(Vec::new()),
+    value: |_| &(),
     handle: |_| None,
 };
 

@@ -61,6 +61,9 @@ use tokio::sync::{Notify, watch};
 /// Tables of sending flows; each serves some senders, so that threads seldom meet.
 const SHARDS: u32 = 16;
 
+/// A frame with a larger body is large: it leaves in chunks.
+const SMALL_BODY_BYTES_MAX: usize = LARGE_FRAME_BYTES - HEADER_BYTES;
+
 /// Bytes of frames that gather at most before the link's thread is told.
 const GATHERED_BYTES: usize = 16 << 10;
 
@@ -194,28 +197,17 @@ impl Link {
 
     /// Queues a frame that must not wait: answers, reports, what comes back, control. It is bounded by what it answers.
     fn push(&self, header: &Header, extensions: &[Extension<'_>], body: &[u8]) {
-        if is_large(body) {
+        if body.len() > SMALL_BODY_BYTES_MAX {
+            let mut bytes = memory_for(body.len());
+            frame::write(&mut bytes, header, extensions, body);
             // As below.
-            let _ = self.push_large(Class::Urgent, header, extensions, body);
+            let _ = self.outbox.try_push_large(Class::Urgent, share(bytes));
             return;
         }
         // Closed: the agent is gone, and everybody is told so by other means.
         let _ = self.queue(Class::Urgent, |buffer| {
             frame::write(buffer, header, extensions, body);
         });
-    }
-
-    /// Queues a frame that leaves in chunks.
-    fn push_large(
-        &self,
-        class: Class,
-        header: &Header,
-        extensions: &[Extension<'_>],
-        body: &[u8],
-    ) -> Result<(), PushError> {
-        let mut bytes = memory(HEADER_BYTES + EXTENSION_BYTES_MAX + body.len());
-        frame::write(&mut bytes, header, extensions, body);
-        self.outbox.try_push_large(class, share(bytes))
     }
 
     /// Queues a frame. Runners let more of them gather before the link's thread is told.
@@ -307,9 +299,9 @@ impl Link {
     }
 }
 
-/// Whether a frame with that body leaves in chunks.
-const fn is_large(body: &[u8]) -> bool {
-    HEADER_BYTES + body.len() > LARGE_FRAME_BYTES
+/// Memory for a large frame with a body of so many bytes.
+fn memory_for(body_bytes: usize) -> BytesMut {
+    memory(HEADER_BYTES + EXTENSION_BYTES_MAX + body_bytes)
 }
 
 /// Refuses a body that no frame can carry: the agent would close the link of whoever sent it.

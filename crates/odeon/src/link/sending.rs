@@ -1,24 +1,25 @@
 //! Messages on their way out: flow, wire form, queue.
 
 use super::{
-    Link,
+    Link, SMALL_BODY_BYTES_MAX,
     asks::Pending,
     check_size,
     flow::{End, Fence, FlowKey, LANES_MAX, Now, Numbers, Route, Step, Target},
-    is_large,
+    memory_for,
     names::Lookup,
 };
 use crate::{
-    core::{Entry, Envelope, Origin, cell, reply::AnySlot},
+    core::{Entry, Envelope, Origin, cell, reply::AnySlot, wire::Written},
     error::Error,
     outside::{Outgoing, Sent},
     system::Inner,
 };
+use bytes::BytesMut;
 use odeon_protocol::{
     Address, Direct, Reason, Serial,
-    frame::{self, Class, Codec, Extension, Header, Kind, flags},
+    frame::{self, Class, Codec, Extension, HEADER_BYTES, Header, Kind, flags},
 };
-use odeon_transport::frame_io::PushError;
+use odeon_transport::frame_io::{PushError, share};
 use std::{
     sync::Arc,
     task::{Context, Waker},
@@ -213,8 +214,8 @@ impl Link {
         let forwarded = slot.as_ref().and_then(|slot| slot.remote());
         // A forwarded ask is written as its asker speaks, so that whoever answers it does too.
         let codec = forwarded.map_or(Codec::Postcard, |(_, _, codec)| codec);
-        let body = envelope.body(codec).map_err(Failed::Never)?;
-        check_size(envelope.table().name, body.len(), false).map_err(Failed::Never)?;
+        let body = envelope.value().write_up_to(codec, SMALL_BODY_BYTES_MAX).map_err(Failed::Never)?;
+        check_size(envelope.table().name, body.bytes(), false).map_err(Failed::Never)?;
         let mut header = message_header(way, envelope);
         header.codec = codec;
         if codec == Codec::Json {
@@ -246,7 +247,11 @@ impl Link {
                 }
             }
         }
-        if let Err(failed) = self.push_message(way.numbers, &header, &extensions, &body) {
+        let pushed = match body {
+            Written::Bytes(body) => self.push_small(&header, &extensions, &body),
+            Written::Larger(bytes) => self.push_large(&header, &extensions, bytes, envelope),
+        };
+        if let Err(failed) = pushed {
             drop(self.asks.take(header.correlation));
             return Err(failed);
         }
@@ -261,31 +266,50 @@ impl Link {
 }
 
 impl Link {
-    fn push_message(
+    fn push_small(&self, header: &Header, extensions: &[Extension<'_>], body: &[u8]) -> Result<(), Failed> {
+        let write = |buffer: &mut BytesMut| _ = frame::write(buffer, header, extensions, body);
+        self.queue(class(header), write).map_err(|error| self.not_queued(error, false))
+    }
+
+    /// Writes a large message straight into its frame, once it may go.
+    fn push_large(
         &self,
-        numbers: Numbers,
         header: &Header,
         extensions: &[Extension<'_>],
-        body: &[u8],
+        body_bytes: usize,
+        envelope: &Envelope,
     ) -> Result<(), Failed> {
-        let Numbers { flow, sequence, .. } = numbers;
-        let class = if flow == 0 { Class::Urgent } else { Class::Normal };
-        let large = is_large(body);
-        if large && flow != 0 && !self.shard_of_flow(flow).lock().takes_large(flow, sequence, body.len()) {
+        let &Header { flow, sequence, codec, .. } = header;
+        if flow != 0 && !self.shard_of_flow(flow).lock().takes_large(flow, sequence, body_bytes) {
             return Err(Failed::MuchOutstanding);
         }
-        let pushed = if large {
-            self.push_large(class, header, extensions, body)
-        } else {
-            self.queue(class, |buffer| {
-                frame::write(buffer, header, extensions, body);
-            })
-        };
-        pushed.map_err(|error| match error {
+        if flow != 0 && !self.outbox.has_room_for_large() {
+            return Err(Failed::NoRoom { large: true });
+        }
+        let mut bytes = memory_for(body_bytes);
+        let before = HEADER_BYTES + frame::begin(&mut bytes, header, extensions, body_bytes);
+        envelope.value().append(codec, &mut bytes).map_err(Failed::Never)?;
+        if bytes.len() != before + body_bytes {
+            let (name, now) = (envelope.table().name, bytes.len() - before);
+            let text =
+                format!("{name} was written as {body_bytes} bytes, and then as {now}: its bytes must not change");
+            return Err(Failed::Never(Error::new(Reason::Decode, text)));
+        }
+        let pushed = self.outbox.try_push_large(class(header), share(bytes));
+        pushed.map_err(|error| self.not_queued(error, true))
+    }
+
+    fn not_queued(&self, error: PushError, large: bool) -> Failed {
+        match error {
             PushError::Full => Failed::NoRoom { large },
             PushError::Closed => Failed::Never(self.gone()),
-        })
+        }
     }
+}
+
+/// What is outside of flows must not wait for room.
+const fn class(header: &Header) -> Class {
+    if header.flow == 0 { Class::Urgent } else { Class::Normal }
 }
 
 /// Why a message was not queued.

@@ -165,9 +165,15 @@ pub fn extensions_of(frame: &[u8]) -> Extensions<'_> {
 ///
 /// Extensions that do not fit into [`EXTENSION_BYTES_MAX`] are left out; those that an honest process writes always fit.
 pub fn write(out: &mut BytesMut, header: &Header, extensions: &[Extension<'_>], body: &[u8]) -> usize {
+    let extension_bytes = begin(out, header, extensions, body.len());
+    out.put_slice(body);
+    extension_bytes
+}
+
+/// As [`write()`], but for the body of so many bytes: it has to follow.
+pub fn begin(out: &mut BytesMut, header: &Header, extensions: &[Extension<'_>], body_bytes: usize) -> usize {
     if extensions.is_empty() {
-        header.write(out, 0, body.len());
-        out.put_slice(body);
+        header.write(out, 0, body_bytes);
         return 0;
     }
     let mut packed = BytesMut::with_capacity(64);
@@ -178,8 +184,7 @@ pub fn write(out: &mut BytesMut, header: &Header, extensions: &[Extension<'_>], 
             packed.truncate(before);
         }
     }
-    header.write(out, packed.len(), body.len());
+    header.write(out, packed.len(), body_bytes);
     out.put_slice(&packed);
-    out.put_slice(body);
     packed.len()
 }

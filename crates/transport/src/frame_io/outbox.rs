@@ -217,6 +217,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether [`Outbox::try_push_large`] takes a frame now, [`Class::Urgent`] ones apart. Others may come first.
+    #[must_use]
+    pub fn has_room_for_large(&self) -> bool {
+        self.shared.state.lock().large.bytes() < LARGE_QUEUE_BYTES
+    }
+
     /// The reader has taken so many chunks.
     pub(super) fn credited(&self, chunks: u64) {
         let writer = {
