@@ -62,9 +62,9 @@ impl Taker {
     }
 }
 
-fn one_byte_more<S: serde::Serializer>(bytes: &String, to: S) -> Result<S::Ok, S::Error> {
+fn one_byte_more<S: serde::Serializer>(bytes: &str, to: S) -> Result<S::Ok, S::Error> {
     static MORE: AtomicUsize = AtomicUsize::new(0);
-    to.serialize_str(&(bytes.clone() + &"x".repeat(MORE.fetch_add(1, Ordering::Relaxed))))
+    to.serialize_str(&(bytes.to_owned() + &"x".repeat(MORE.fetch_add(1, Ordering::Relaxed))))
 }
 
 struct Pair {

@@ -328,6 +328,33 @@ async fn a_fence_waits_for_an_agent_that_is_not_reached() {
     assert_eq!(ends.collect::<Vec<_>>(), [(false, Reason::Unreachable), (true, Reason::NoSuchActor)]);
 }
 
+/// Each way in which an ask fails while another agent may have it.
+#[tokio::test]
+async fn an_ask_that_failed_as_perhaps_run_is_not_sent_on_when_it_comes_back() {
+    let cut_off = |router: &mut Router| {
+        router.peer_unreachable(FAR, &Why::not_run(Reason::Unreachable, "cut off"));
+    };
+    let lost_lease = |router: &mut Router| {
+        router.place_lost(at(FAR, 3, 9), &Why::not_run(Reason::Unreachable, "gone"));
+    };
+    for fails in [cut_off as fn(&mut Router), lost_lease] {
+        let mut world = World::new();
+        let ask = message(Kind::Ask, at(ME, 2, 1), at(FAR, 3, 9), Some("n"));
+        let ask = ask.with_header(Header { flow: 5, correlation: 8, ..ask.header });
+        world.take(W1, &ask);
+        assert_eq!(world.far().len(), 1);
+        // The other agent has it.
+        world.peers.frames.lock().clear();
+        fails(&mut world.router);
+        let moved = back::returned(&ask, &Why::not_run(Reason::Moved, "it lives elsewhere"));
+        world.take_from_far(&Frame::read(moved.freeze()).unwrap());
+        assert_eq!(world.router.held_bytes(), 0, "whoever asked has gone on: it would come after later messages");
+        let out = world.out(W1).await;
+        let seen: Vec<_> = out.iter().map(|frame| (frame.header.kind, frame.header.has(flags::MAY_HAVE_RUN))).collect();
+        assert_eq!(seen, [(Kind::Failure, true)]);
+    }
+}
+
 #[tokio::test]
 async fn a_member_elsewhere_is_asked_first_what_comes_back() {
     let mut world = World::new();

@@ -1,5 +1,5 @@
-//! Messages that were given back as perhaps run, since nobody knew whether another agent had received them. If it had,
-//! and sends them back or on, that comes too late: their senders have gone on.
+//! Messages that were given back, or asks that failed, as perhaps run, since nobody knew what another agent would do with
+//! them. If it sends them back or on, that comes too late: their senders have gone on.
 //!
 //! - **W-1.** At most [`WRITTEN_OFF_KEPT`] are remembered; beyond it the oldest are forgotten.
 
@@ -8,7 +8,12 @@ use odeon_protocol::{Direct, NodeId, frame::Header, limits::WRITTEN_OFF_KEPT};
 use std::collections::{HashSet, VecDeque};
 
 /// Sender, flow, number.
-type Message = (Direct, u32, u32);
+pub(super) type Message = (Direct, u32, u32);
+
+/// What tells a message from others; flow 0 is none.
+pub(super) const fn message_of(header: &Header) -> Message {
+    (header.from, header.flow, header.sequence)
+}
 
 /// See the module's head.
 #[derive(Debug, Default)]
@@ -19,12 +24,11 @@ pub(super) struct WrittenOff {
 
 impl WrittenOff {
     /// That message went to that agent and was given back.
-    pub(super) fn add(&mut self, to: NodeId, message: &Header) {
-        let key = (message.from, message.flow, message.sequence);
-        if message.flow == 0 || !self.messages.insert(key) {
+    pub(super) fn add(&mut self, to: NodeId, message: Message) {
+        if message.1 == 0 || !self.messages.insert(message) {
             return;
         }
-        self.oldest.push_back((to, key));
+        self.oldest.push_back((to, message));
         if self.oldest.len() > WRITTEN_OFF_KEPT
             && let Some((_, oldest)) = self.oldest.pop_front()
         {
@@ -54,7 +58,7 @@ mod tests {
         let mut all = WrittenOff::default();
         let at = |serial| Direct { node: NodeId(1), boot: Boot(1), serial: Serial(serial) };
         let sent = Header { from: at(1), to: at(2), flow: 3, sequence: 4, ..Header::new(Kind::Tell) };
-        all.add(NodeId(7), &sent);
+        all.add(NodeId(7), message_of(&sent));
         let back = Header { from: at(2), to: at(1), flow: 3, sequence: 4, ..Header::new(Kind::Returned) };
         assert!(all.has(&back) && !all.has(&Header { sequence: 5, ..back }));
         all.forget(NodeId(6));

@@ -3,7 +3,11 @@
 use super::{Router, Turn, ask_key, name_of};
 use crate::{
     event::Event,
-    router::{asks::Towards, back::Why},
+    router::{
+        asks::{Lost, Towards},
+        back::Why,
+        written_off::message_of,
+    },
 };
 use bytes::BytesMut;
 use odeon_protocol::{
@@ -42,7 +46,7 @@ impl Router {
             text: format!("{} ({id}) ended before it answered", process.name),
             may_have_run: true,
         };
-        for (key, of) in self.asks.lose(Towards::Process(id)) {
+        for Lost { key, of, .. } in self.asks.lose(Towards::Process(id)) {
             self.fail(key, of, &why);
         }
         self.told.values_mut().for_each(|(_, processes)| processes.retain(|told| *told != id));
@@ -69,7 +73,7 @@ impl Router {
                 // On its way back, it came to nobody.
                 self.note_letter(&header, &frame);
                 if may_have_run {
-                    self.written_off.add(header.to.node, &header);
+                    self.written_off.add(header.to.node, message_of(&header));
                 }
                 if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
@@ -86,9 +90,8 @@ impl Router {
         self.table.place_lost(place);
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
-        for key in self.asks.lose_of(place) {
-            self.fail(key, place, &Why { may_have_run: true, ..why.clone() });
-        }
+        let lost = self.asks.lose_of(place);
+        self.fail_elsewhere(place.node, lost, why);
         self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
     }
 
@@ -99,10 +102,10 @@ impl Router {
         let back =
             self.peers.take_back(node, &|frame| is_message(frame) && to_of(frame).is_some_and(|to| to.boot <= boot));
         self.undelivered(back, why);
-        self.written_off.forget(node);
         self.overfull.remove(&node);
         self.members_lost(|member| member.node == node && member.boot <= boot, true);
         self.peer_lost(node, why);
+        self.written_off.forget(node);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
     }
 
@@ -132,7 +135,15 @@ impl Router {
 
     /// Another agent cannot be reached, or is gone for good: asks there fail, whether or not it has begun with them.
     fn peer_lost(&mut self, node: NodeId, why: &Why) {
-        for (key, of) in self.asks.lose(Towards::Peer(node)) {
+        let lost = self.asks.lose(Towards::Peer(node));
+        self.fail_elsewhere(node, lost, why);
+    }
+
+    /// Fails asks that went to another agent. It may have them and give them back later: they go nowhere then, as their
+    /// askers have gone on.
+    fn fail_elsewhere(&mut self, node: NodeId, lost: Vec<Lost>, why: &Why) {
+        for Lost { key, of, message } in lost {
+            self.written_off.add(node, message);
             self.fail(key, of, &Why { may_have_run: true, ..why.clone() });
         }
     }

@@ -385,7 +385,7 @@ impl Router {
             return;
         }
         let key = ask_key(header, frame);
-        if let Some(before) = self.asks.insert(key, (towards, header.to), header.remaining_ms, self.now) {
+        if let Some(before) = self.asks.insert(key, towards, header, self.now) {
             self.troupes.ask_ended(before);
         }
     }
