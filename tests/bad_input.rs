@@ -72,6 +72,20 @@ fn neither_state_nor_bootstrap_forms_no_convention() {
 }
 
 #[test]
+fn a_host_that_lost_its_data_forms_no_second_convention() {
+    let convention = Convention::one(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let kept = directory.path().join("voter");
+    std::fs::write(&kept, convention.token("voter") + "\n").expect("it can be written");
+    let out = format!("voter={}", kept.display());
+    refused(
+        &convention,
+        &["--bootstrap", "--token-out", &out],
+        &[kept.to_str().expect("UTF-8"), "--join", "--bootstrap"],
+    );
+}
+
+#[test]
 fn workers_that_cannot_run() {
     let convention = Convention::one(&[]);
     let host = &convention.agents[0];

@@ -41,9 +41,11 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
 fn failure(error: &StartError) -> Failure {
     let code = match error {
         StartError::Config(_) => Code::Usage,
-        StartError::Convention(convention::StartError::Refused(_) | convention::StartError::NotFounder(_)) => {
-            Code::Refused
-        }
+        StartError::Convention(
+            convention::StartError::Refused(_)
+            | convention::StartError::NotFounder(_)
+            | convention::StartError::TokenOfAnother { .. },
+        ) => Code::Refused,
         _ => Code::Failed,
     };
     Failure::new(code, format!("agent: {error}"))

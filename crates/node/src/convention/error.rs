@@ -2,7 +2,7 @@
 
 use crate::identity::DataDirError;
 use odeon_protocol::{NodeId, Reason, control::Refusal, directory::Denied};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Why an agent does not come into its convention: what, why, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,18 @@ pub enum StartError {
         "data directory: it belongs to convention {0}, which another host formed: leave --bootstrap out to rejoin it, or give another --data"
     )]
     NotFounder(odeon_protocol::ConventionId),
+    /// `--bootstrap` without a data directory, beside the tokens of a convention.
+    #[error(
+        "--bootstrap: {} holds a token of a convention that there is already, and the data directory {} is empty: to enter that convention give --join and --token-file instead; to form another one remove the file first",
+        .file.display(),
+        .data.display()
+    )]
+    TokenOfAnother {
+        /// The file, as `--token-out` names it.
+        file: PathBuf,
+        /// The data directory.
+        data: PathBuf,
+    },
     /// The way in leads elsewhere.
     #[error(
         "--join {address}: an agent of convention {has} answers there, this data directory belongs to convention {wants}: give another address, or another --data"

@@ -24,6 +24,7 @@ use crate::{
 };
 use odeon_protocol::{ConventionId, NodeId};
 use odeon_transport::{
+    join::JoinToken,
     quic::{BindError, DialError, Endpoint, Kind, Settings},
     tls::{Authority, Certificate, Identity, NodeKey},
 };
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
     net::UdpSocket,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
@@ -62,7 +64,10 @@ pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, St
             return Err(StartError::NotFounder(belonging.convention));
         }
         Some(belonging) => belonging,
-        None if config.bootstrap => form(&data, &key)?,
+        None if config.bootstrap => {
+            no_convention_yet(config)?;
+            form(&data, &key)?
+        }
         None if config.join.is_empty() => return Err(StartError::NoConvention(config.name.clone())),
         None => joining::enter(config, &data, &key, &joins_as(config)).await?,
     };
@@ -125,6 +130,17 @@ fn bind(config: &Config, identity: Arc<Identity>, settings: Settings) -> Result<
 fn open_data(config: &Config) -> Result<DataDir, StartError> {
     let new_key = || NodeKey::create().map(|key| key.to_pem()).map_err(|error| error.to_string());
     Ok(DataDir::open(&config.data, &config.name, new_key)?)
+}
+
+/// Refuses to form a convention where tokens of one are kept: whoever lost the data directory of the host that formed it
+/// must not split it.
+fn no_convention_yet(config: &Config) -> Result<(), StartError> {
+    let holds_token =
+        |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.trim().parse::<JoinToken>().is_ok());
+    match config.token_out.iter().map(|(_, file)| file).find(|file| holds_token(file)) {
+        Some(file) => Err(StartError::TokenOfAnother { file: file.clone(), data: config.data.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Mints a convention. Its directory is founded once the Raft group runs.
