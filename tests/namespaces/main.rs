@@ -1,5 +1,5 @@
 //! Scenarios on three hosts, each in a network namespace of its own: links that are cut and closed, workers that are
-//! killed, receivers that are slow. `tests/namespaces/run.sh` runs them.
+//! killed, receivers that are slow, a host that is cut off from all others. `tests/namespaces/run.sh` runs them.
 //!
 //! ```text
 //! h1  sends: probe.relay, probe.crowd     h2  receives: probe.sequence     h3  leads
@@ -13,6 +13,7 @@ mod cuts;
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the scenarios on loopback use the rest")]
 mod harness;
+mod isolated;
 mod large;
 mod memory;
 mod network;

@@ -54,16 +54,21 @@ impl Network {
         ));
     }
 
-    /// From now on nothing arrives between two hosts, in either direction.
-    pub(crate) fn cut(&self, one: usize, other: usize) -> Cut<'_> {
-        for (to, from) in [(one, other), (other, one)] {
+    fn mend(&self) {
+        HOSTS.iter().for_each(|host| drop(run(&format!("ip netns exec {host} nft flush chain inet cut input"))));
+    }
+
+    /// From now on nothing arrives between the two hosts of each pair, in either direction.
+    pub(crate) fn cut(&self, pairs: &[(usize, usize)]) -> Cut<'_> {
+        let both_ways = pairs.iter().flat_map(|(one, other)| [(*one, *other), (*other, *one)]);
+        for (to, from) in both_ways {
             run(&format!(
                 "ip netns exec {} nft add rule inet cut input ip saddr {} counter drop",
                 HOSTS[to],
                 address(from)
             ));
         }
-        Cut { hosts: [one, other], _network: self }
+        Cut(self)
     }
 }
 
@@ -78,24 +83,23 @@ impl Drop for Network {
     }
 }
 
-/// A cut between two hosts.
+/// Hosts that are cut off from each other.
 #[derive(Debug)]
-pub(crate) struct Cut<'a> {
-    hosts: [usize; 2],
-    _network: &'a Network,
-}
+pub(crate) struct Cut<'a>(&'a Network);
 
 impl Cut<'_> {
-    /// Lets everything pass again; how many packets each of the two hosts would have got.
-    pub(crate) fn mend(self) -> [u64; 2] {
-        self.hosts.map(|host| {
-            let rules = run(&format!("ip netns exec {} nft -j list chain inet cut input", HOSTS[host]));
-            run(&format!("ip netns exec {} nft flush chain inet cut input", HOSTS[host]));
-            let rules: Value = serde_json::from_str(&rules).expect("nft prints JSON");
-            let rules = rules["nftables"].as_array().expect("a list");
-            let counters = rules.iter().filter_map(|item| item["rule"]["expr"].as_array()).flatten();
-            counters.filter_map(|part| part["counter"]["packets"].as_u64()).sum()
-        })
+    /// How many packets a host would have got.
+    pub(crate) fn dropped(&self, host: usize) -> u64 {
+        let rules = run(&format!("ip netns exec {} nft -j list chain inet cut input", HOSTS[host]));
+        let rules: Value = serde_json::from_str(&rules).expect("nft prints JSON");
+        let rules = rules["nftables"].as_array().expect("a list");
+        let counters = rules.iter().filter_map(|item| item["rule"]["expr"].as_array()).flatten();
+        counters.filter_map(|part| part["counter"]["packets"].as_u64()).sum()
+    }
+
+    /// Lets everything pass again.
+    pub(crate) fn mend(self) {
+        self.0.mend();
     }
 }
 

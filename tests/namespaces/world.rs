@@ -2,7 +2,7 @@
 
 use crate::{
     harness::{Agent, executable, wait_for},
-    network::{HOSTS, Network, address},
+    network::{Cut, HOSTS, Network, address},
 };
 use serde_json::{Value, json};
 use std::{
@@ -76,9 +76,16 @@ impl World {
 
     /// Cuts the two hosts off from each other for so long; how many packets each would have got.
     pub(crate) fn cut(&self, lasts: Duration) -> [u64; 2] {
-        let cut = self.network.cut(SENDER, RECEIVER);
+        let cut = self.network.cut(&[(SENDER, RECEIVER)]);
         pass(lasts);
-        cut.mend()
+        let [at_sender, at_receiver] = [SENDER, RECEIVER].map(|host| cut.dropped(host));
+        cut.mend();
+        [at_sender, at_receiver]
+    }
+
+    /// Cuts the receiver's host off from both others, until that is mended.
+    pub(crate) fn isolate(&self) -> Cut<'_> {
+        self.network.cut(&[(RECEIVER, SENDER), (RECEIVER, LEADER)])
     }
 
     /// Closes the data connection between the two hosts as soon as there is one.

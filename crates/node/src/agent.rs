@@ -13,12 +13,14 @@ use crate::{
     router,
     workers::{self, Kit, Spawner},
 };
+use odeon_cluster::lease::TIMING;
 use odeon_transport::socket::Socket;
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
+    time::Instant,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,9 +59,18 @@ pub enum Ended {
     /// The host was evicted.
     #[error("this host is no longer a member of its convention: to return it needs a new data directory and a token")]
     NotMember,
-    /// The convention has given this start of the agent up.
+    /// The convention has given this start of the agent up. The next one may begin at once.
     #[error("the convention gave this start of the agent up, because it was silent for too long: start it again")]
     BootOver,
+    /// The convention knows a later start of this host.
+    #[error(
+        "another agent goes on as this host: does it use a copy of the data directory? Stop one of them; the host that is \
+         to be another one needs a data directory of its own"
+    )]
+    Replaced,
+    /// A part of the agent cannot go on: its disk does not take what has to be kept, say.
+    #[error("a part of the agent has failed, and the log says which: mend that, and start it again")]
+    Failed,
 }
 
 /// A running agent. Dropping it asks it to stop.
@@ -271,6 +282,7 @@ async fn join(thread: &router::Thread, config: &Config) -> Result<convention::Ha
 
 /// Runs the controller to its end, then takes the rest down.
 async fn finish(controller: Controller, convention: convention::Handle, socket: PathBuf) -> Result<(), Ended> {
+    let begun = Instant::now();
     let how = controller.run().await;
     if how.leaves
         && let Err(error) = convention.leave().await
@@ -281,7 +293,11 @@ async fn finish(controller: Controller, convention: convention::Handle, socket: 
     // It may be gone already.
     let _ = std::fs::remove_file(socket);
     info!("stopped");
-    how.ended
+    match how.ended {
+        // Sooner than for its silence.
+        Err(Ended::BootOver) if begun.elapsed() < TIMING.dead => Err(Ended::Replaced),
+        ended => ended,
+    }
 }
 
 /// Says `ready` once the host has its place and its workers are registered.

@@ -120,6 +120,12 @@ pub enum ToAgent {
     /// The process's messages so far, by how they ended: said when they have changed, about once a second at most, and
     /// before [`ToAgent::Stopped`].
     Counts(Box<Counts>),
+    /// Since [`FromAgent::Lease`] ran out none of the process's named actors is in the middle of anything, and none
+    /// begins or goes on before a later lease.
+    AtRest {
+        /// When the lease paused them, as it said.
+        pause_at: Time,
+    },
 }
 
 /// What an agent says to a worker or client.
@@ -217,7 +223,7 @@ pub enum FromAgent {
     Lease {
         /// From here on no handler of a named actor may start.
         pause_at: Time,
-        /// From here on a process with a named actor that is not at rest is ended.
+        /// From here on a process with a named actor is ended unless it said [`ToAgent::AtRest`].
         kill_at: Time,
     },
     /// One actor is gone with its host's lease: what was sent to it and is not settled may have run. Others of that host

@@ -8,29 +8,45 @@ use crate::{
     failure::{Code, Failure, Outcome},
     signals,
 };
-use odeon_node::{Agent, StartError, convention};
-use std::io::{IsTerminal, Read, stderr, stdin};
+use odeon_node::{Agent, Ended, StartError, convention};
+use std::{
+    io::{IsTerminal, Read, stderr, stdin},
+    pin::pin,
+};
 use tokio::sync::oneshot;
 
-/// Runs until SIGTERM, SIGINT or the agent's own end, then stops gracefully; a second signal ends at once.
+/// Runs until SIGTERM, SIGINT or the agent's own end, then stops gracefully; a second signal ends at once. Where the
+/// convention has given a start of the agent up, for it was cut off for too long, the next one begins.
 pub(crate) async fn run(args: AgentArgs) -> Outcome {
     start_log();
-    let input_ended = end_of_input(args.stop_on_eof)?;
-    let embedded = args.embed.as_deref().map(worker::built_in).transpose()?;
+    let mut input_ended = pin!(end_of_input(args.stop_on_eof)?);
+    let embed = args.embed.clone();
     let config = settings::read(args)?;
-    let agent = tokio::select! {
-        started = Agent::start(config) => started.map_err(|error| failure(&error))?,
-        stop = signals::wait() => return stop,
-    };
-    let _embedded = match embedded {
-        Some(worker) => Some(worker.attach(agent.connect()).await.map_err(Failure::failed)?),
-        None => None,
-    };
-    tokio::select! {
-        ended = agent.wait() => return ended.map_err(|why| Failure::failed(format!("agent: {why}"))),
-        stop = signals::wait() => stop?,
-        () = input_ended => {}
+    loop {
+        let embedded = embed.as_deref().map(worker::built_in).transpose()?;
+        let agent = tokio::select! {
+            started = Agent::start(config.clone()) => started.map_err(|error| failure(&error))?,
+            stop = signals::wait() => return stop,
+        };
+        let _embedded = match embedded {
+            Some(worker) => Some(worker.attach(agent.connect()).await.map_err(Failure::failed)?),
+            None => None,
+        };
+        tokio::select! {
+            ended = agent.wait() => match ended {
+                Err(Ended::BootOver) => tracing::info!("the agent begins a new start"),
+                ended => return ended.map_err(|why| Failure::failed(format!("agent: {why}"))),
+            },
+            stop = signals::wait() => {
+                stop?;
+                return stop_gracefully(&agent).await;
+            }
+            () = &mut input_ended => return stop_gracefully(&agent).await,
+        }
     }
+}
+
+async fn stop_gracefully(agent: &Agent) -> Outcome {
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         _ = agent.stop() => Ok(()),

@@ -36,7 +36,10 @@ impl Controller {
         self.parts.metrics.records.set(self.records.len() as u64);
         let place = self.place(serial);
         match record.name.clone() {
-            Some(name) => self.named_ended(&name, (serial, record), cause, not_found),
+            Some(name) => {
+                self.named_ended(&name, (serial, record), cause, not_found);
+                self.rest_if_quiet();
+            }
             None if may_go_on(&cause) && allows(record.policy.restart, &mut record.restarts) && !self.stopping => {
                 self.start(serial, Record { stopping: false, ..record });
             }
@@ -57,6 +60,10 @@ impl Controller {
             let reason = if not_found { Reason::NoSuchActor } else { Reason::StartFailed };
             self.name_start_failed(name, record.epoch, refusal(reason, format!("{name}: {text}")));
             return self.child_exited(record.parent, record.address(self.place(serial)), cause);
+        }
+        if self.names_are_lost() && !record.stopping {
+            // It was ended for that: the actor goes on under its name, on whatever host.
+            return self.name_again(name, &record, false);
         }
         if may_go_on(&cause) && !self.stopping && self.may_restart(name, record.policy.restart) {
             return self.name_again(name, &record, false);

@@ -203,6 +203,7 @@ impl Controller {
         }
         let ended = match self.watched.over {
             Some(convention::Over::BootOver) => Err(Ended::BootOver),
+            Some(convention::Over::Failed) => Err(Ended::Failed),
             Some(_) if !self.leaving => Err(Ended::NotMember),
             _ => Ok(()),
         };
@@ -276,6 +277,7 @@ impl Controller {
             ToAgent::ListenDeadLetters { listen } => self.on_listen(process, listen),
             ToAgent::DeadLetter(letter) => self.on_dead_letter(*letter),
             ToAgent::Listening => self.on_listening(process),
+            ToAgent::AtRest { pause_at } => self.on_at_rest(process, pause_at),
             ToAgent::Hello(_) | ToAgent::Stopped => {}
             other => warn!(%process, ?other, "a message that this agent does not know"),
         }

@@ -24,6 +24,9 @@ use tracing::{error, info, warn};
 
 /// Changes of the directory are looked through together.
 const GATHER: Duration = Duration::from_millis(20);
+/// What workers said of their named actors before the lease's end is read within this time, also after this agent
+/// was held up itself.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// What the controller watches.
 pub(super) struct Watched {
@@ -46,6 +49,8 @@ pub(super) struct Receivers {
     directory: watch::Receiver<u64>,
     lease: watch::Receiver<Lease>,
     over: watch::Receiver<Option<Over>>,
+    /// The lease that was told last: none may be left out, as what workers say of its end is compared with it.
+    told: Lease,
     /// The lease whose end was told.
     ended: Option<Lease>,
 }
@@ -53,7 +58,8 @@ pub(super) struct Receivers {
 /// What has changed.
 pub(super) enum Change {
     Directory,
-    LeaseEnded,
+    /// The time has come to end what does not rest.
+    LeaseEnded(Lease),
     /// It was renewed, or `lost` to other hosts.
     Lease {
         now: Lease,
@@ -64,12 +70,10 @@ pub(super) enum Change {
 
 impl Watched {
     pub(super) fn new(convention: &convention::Handle) -> Self {
-        let receivers = Receivers {
-            directory: convention.changes(),
-            lease: convention.lease(),
-            over: convention.over(),
-            ended: None,
-        };
+        let mut lease = convention.lease();
+        let told = *lease.borrow_and_update();
+        let (directory, over) = (convention.changes(), convention.over());
+        let receivers = Receivers { directory, lease, over, told, ended: None };
         Self {
             receivers: Some(receivers),
             dirty: false,
@@ -91,19 +95,19 @@ impl Receivers {
     /// The next change; may be dropped and called again at any time.
     pub(super) async fn next(&mut self) -> Change {
         loop {
-            let lease = *self.lease.borrow_and_update();
+            let told = self.told;
             let ends = async {
-                if lease.kill_at == Time::ZERO || self.ended == Some(lease) {
+                if told.kill_at == Time::ZERO || self.ended == Some(told) {
                     return pending().await;
                 }
-                let left = lease.kill_at.since(convention::now());
+                let left = told.kill_at.since(convention::now());
                 time::sleep(left).await;
             };
             tokio::select! {
                 Ok(()) = self.directory.changed() => return Change::Directory,
                 Ok(()) = self.lease.changed() => {
-                    let now = *self.lease.borrow();
-                    return Change::Lease { now, lost: now.lost && !lease.lost };
+                    self.told = *self.lease.borrow_and_update();
+                    return Change::Lease { now: self.told, lost: self.told.lost && !told.lost };
                 }
                 Ok(()) = self.over.changed() => {
                     if let Some(over) = *self.over.borrow_and_update() {
@@ -111,8 +115,8 @@ impl Receivers {
                     }
                 }
                 () = ends => {
-                    self.ended = Some(lease);
-                    return Change::LeaseEnded;
+                    self.ended = Some(told);
+                    return Change::LeaseEnded(told);
                 }
                 else => return pending().await,
             }
@@ -132,13 +136,15 @@ impl Controller {
                 self.workers.keys().for_each(|worker| self.tell_lease(*worker, now));
                 if lost {
                     self.watched.lost = true;
-                    self.kill_named();
+                    self.end_named();
                     self.rest_if_quiet();
                 }
             }
-            Change::LeaseEnded => {
-                self.kill_named();
-            }
+            Change::LeaseEnded(lease) => self.later(LAST_WORDS, move |controller| {
+                if controller.parts.convention.lease().borrow().pause_at == lease.pause_at {
+                    controller.kill_restless(lease.pause_at);
+                }
+            }),
             Change::Over(over) => {
                 let why = match over {
                     Over::BootOver => "the convention has given this start of the agent up: it was silent for too long",
@@ -158,6 +164,11 @@ impl Controller {
             let message = FromAgent::Lease { pause_at: lease.pause_at, kill_at: lease.kill_at };
             self.parts.router.control(worker, &message);
         }
+    }
+
+    /// Whether names of this host are lost to others, and not all of their actors have ended.
+    pub(super) fn names_are_lost(&self) -> bool {
+        self.watched.lost
     }
 
     /// Tells the convention once no actor runs under a name of the lost lease.

@@ -47,6 +47,11 @@ impl Gate {
         until == clock::NEVER || clock::boot() < until
     }
 
+    /// The deadline, by `CLOCK_BOOTTIME`; [`clock::NEVER`] without one.
+    pub(crate) fn until(&self) -> u64 {
+        self.until.load(Ordering::SeqCst)
+    }
+
     /// Sets the deadline, by `CLOCK_BOOTTIME`; wakes those that were held.
     pub(crate) fn open_until(&self, until: u64) {
         self.until.store(until, Ordering::SeqCst);

@@ -54,6 +54,11 @@ impl Registry {
         self.live.load(Ordering::SeqCst)
     }
 
+    /// Whether any cell fits. Creations wait meanwhile, some at a time.
+    pub(crate) fn any(&self, fits: impl Fn(&dyn AnyCell) -> bool) -> bool {
+        self.shards.iter().any(|shard| shard.read().values().any(|cell| fits(&**cell)))
+    }
+
     /// All cells, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<dyn AnyCell>> {
         self.shards.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>()).collect()

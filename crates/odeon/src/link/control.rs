@@ -125,11 +125,7 @@ impl Link {
                 };
                 self.lost(&gone, blocks.is_empty());
             }
-            FromAgent::Lease { pause_at, .. } => {
-                if let Some(system) = self.system() {
-                    system.gate.open_until(pause_at.as_nanos());
-                }
-            }
+            FromAgent::Lease { pause_at, .. } => self.run_until(pause_at),
             FromAgent::DeadLettersWanted { wanted } => {
                 if let Some(system) = self.system() {
                     system.letters.want(wanted);

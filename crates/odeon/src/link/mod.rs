@@ -13,6 +13,7 @@
 //! | `asks` | asks whose answers come from elsewhere |
 //! | `control` | requests to the agent, and what the agent says |
 //! | `counts` | messages by how they ended, told to the agent |
+//! | `rest` | tells the agent that named actors are at rest |
 //! | `beyond` | [`crate::outside::Outside`] over all this |
 //!
 //! Locks are held for a few instructions, never over a wait, and never two of the same kind; whom to wake is collected
@@ -28,6 +29,7 @@ mod incoming;
 mod large;
 mod names;
 mod receiving;
+mod rest;
 mod sending;
 pub(crate) mod thread;
 
@@ -97,6 +99,7 @@ pub(crate) struct Link {
     state: watch::Sender<State>,
     /// Held while a stopping actor's messages go back, so that nothing that comes later goes back before them.
     leaving: Mutex<()>,
+    rest: rest::Rest,
     counting: Counting,
 }
 
@@ -122,6 +125,7 @@ impl Link {
             broken: Notify::new(),
             state: watch::Sender::new(State::Up),
             leaving: Mutex::default(),
+            rest: rest::Rest::default(),
             counting: Counting::default(),
         })
     }

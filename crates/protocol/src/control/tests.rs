@@ -127,6 +127,7 @@ fn to_agent() -> Vec<ToAgent> {
         ToAgent::ListenDeadLetters { listen: true },
         ToAgent::DeadLetter(Box::new(letter())),
         ToAgent::Counts(Box::new(counts())),
+        ToAgent::AtRest { pause_at: Time::from_nanos(2_000_000_000) },
     ]
 }
 

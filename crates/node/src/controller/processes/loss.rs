@@ -1,11 +1,14 @@
 //! Processes that end, or are to.
 
-use super::{EMBEDDED, LINK_WAIT};
+use super::{EMBEDDED, END_WAIT, LINK_WAIT};
 use crate::{
     controller::Controller,
     workers::{End, Order},
 };
-use odeon_protocol::{ExitCause, WorkerId};
+use odeon_protocol::{
+    ExitCause, Time, WorkerId,
+    control::{Signal, encode},
+};
 use std::collections::BTreeSet;
 use tracing::warn;
 
@@ -78,20 +81,54 @@ impl Controller {
         self.rest_if_quiet();
     }
 
-    /// Kills the workers that run named actors: this host may not run these any more.
-    pub(in crate::controller) fn kill_named(&mut self) {
-        let named: BTreeSet<_> =
-            self.records.values().filter(|record| record.name.is_some()).map(|record| record.worker).collect();
-        if !named.is_empty() {
-            warn!("the lease was not renewed in time: workers with named actors are ended");
+    /// The named actors of a process rest since a lease ran out.
+    pub(in crate::controller) fn on_at_rest(&mut self, process: WorkerId, pause_at: Time) {
+        if let Some(worker) = self.workers.get_mut(&process) {
+            worker.rests_since = Some(pause_at);
         }
-        for worker in named {
+    }
+
+    /// Kills the workers with named actors that do not rest since then: this host may not run these any more.
+    pub(in crate::controller) fn kill_restless(&mut self, pause_at: Time) {
+        let rests =
+            |worker: &WorkerId| self.workers.get(worker).is_some_and(|worker| worker.rests_since == Some(pause_at));
+        let (resting, restless): (BTreeSet<_>, BTreeSet<_>) = self.workers_with_names().into_iter().partition(rests);
+        if !resting.is_empty() {
+            warn!(workers = resting.len(), "the lease was not renewed in time: named actors rest");
+        }
+        self.kill_workers(restless, "the lease was not renewed in time, and its named actors do not rest");
+        self.drop_named_troupes();
+    }
+
+    /// Ends all named actors: their names are lost to other hosts.
+    pub(in crate::controller) fn end_named(&mut self) {
+        let body = encode(&Signal::Kill);
+        let named = self.records.iter().filter(|(_, record)| record.name.is_some()).map(|(serial, _)| *serial);
+        for serial in named.collect::<Vec<_>>() {
+            self.parts.router.signal(self.place(serial), None, &body);
+        }
+        self.drop_named_troupes();
+        self.later(END_WAIT, |controller| {
+            if controller.names_are_lost() {
+                let workers = controller.workers_with_names();
+                controller.kill_workers(workers, "its named actors are lost to other hosts, and it does not end them");
+            }
+        });
+    }
+
+    fn workers_with_names(&self) -> BTreeSet<WorkerId> {
+        self.records.values().filter(|record| record.name.is_some()).map(|record| record.worker).collect()
+    }
+
+    fn kill_workers(&mut self, workers: BTreeSet<WorkerId>, why: &str) {
+        for worker in workers {
+            let name = self.workers.get(&worker).map_or("", |worker| &worker.name);
+            warn!(%worker, name, "a worker is ended: {why}");
             match self.unit_of(worker) {
                 Some(unit) => drop(self.order(unit, Order::Kill)),
                 // Of the agent's own process: it loses its link.
                 None => self.parts.router.detach(worker),
             }
         }
-        self.drop_named_troupes();
     }
 }

@@ -10,7 +10,7 @@ use crate::{config::WorkerCommand, workers::Order};
 pub(super) use counts::Messages;
 use counts::Said;
 use odeon_protocol::{
-    ExitCause, Serial, WorkerId,
+    ExitCause, Serial, Time, WorkerId,
     control::{ActorInfo, Hello, TypeInfo, Value},
 };
 use std::time::Duration;
@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 const LIST_WAIT: Duration = Duration::from_secs(2);
 /// The unit of workers that live in the agent's own process.
 const EMBEDDED: u32 = 0;
+/// Named actors whose names are lost end within this time, or their workers are ended.
+const END_WAIT: Duration = Duration::from_secs(1);
 /// An ended process's link is read to its end within this time.
 const LINK_WAIT: Duration = Duration::from_secs(2);
 
@@ -87,6 +89,8 @@ pub(super) struct Worker {
     last: Serial,
     admitted: bool,
     pub(super) dedicated: bool,
+    /// The end of a lease since which its named actors rest.
+    rests_since: Option<Time>,
     /// Its link has ended.
     closed: bool,
     /// Its process has ended, so.
@@ -127,6 +131,7 @@ impl Worker {
             last: Serial(0),
             admitted: false,
             dedicated,
+            rests_since: None,
             closed: false,
             ended: None,
             stopping: false,

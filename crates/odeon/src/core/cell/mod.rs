@@ -196,6 +196,11 @@ impl Head {
         (inbox.queue.len(), !matches!(inbox.state, State::Idle | State::Dead))
     }
 
+    /// Whether a runner has it.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.inbox.lock().state, State::Running | State::Notified)
+    }
+
     /// Takes no more messages from now on; answers the senders that waited.
     pub(crate) fn close(&self) -> (VecDeque<Entry>, Vec<(u64, Waker)>) {
         let mut inbox = self.inbox.lock();

@@ -1,0 +1,105 @@
+//! What a process tells its agent about its named actors once its lease has run out.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "each test uses its part of the agent")]
+mod agent;
+
+use agent::{Agent, until};
+use odeon::{System, prelude::*};
+use odeon_protocol::{
+    Time,
+    control::{FromAgent, ToAgent},
+};
+use std::{
+    sync::{LazyLock, Mutex, mpsc},
+    time::Duration,
+};
+
+/// Lets handlers of [`Hold`] go on.
+static LET_GO: LazyLock<Mutex<Option<mpsc::Receiver<()>>>> = LazyLock::new(Mutex::default);
+
+#[message(reply = u64)]
+struct Count;
+#[message]
+struct Hold;
+
+#[derive(Default)]
+struct Counter(u64);
+#[actor("lease.counter")]
+impl Counter {
+    fn count(&mut self, _: Count) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+    /// Holds its thread, as a long calculation does.
+    fn hold(&mut self, _: Hold) {
+        let let_go = LET_GO.lock().unwrap().take().unwrap();
+        let_go.recv().unwrap();
+    }
+}
+
+async fn pair() -> (Agent, System, System) {
+    let agent = Agent::new();
+    let one = odeon::worker![Counter].attach(agent.socket()).await.unwrap();
+    let two = odeon::worker![Counter].attach(agent.socket()).await.unwrap();
+    (agent, one, two)
+}
+
+/// So long from now, by the clock of leases.
+fn after(span: Duration) -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Time::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64) + span
+}
+
+fn lease(agent: &Agent, process: usize, pause_at: Time) {
+    agent.say(process, &FromAgent::Lease { pause_at, kill_at: pause_at + Duration::from_secs(60) });
+}
+
+fn rests(agent: &Agent, process: usize, since: Time) -> bool {
+    agent.was_told(|from, message| from == process && *message == ToAgent::AtRest { pause_at: since })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_says_that_its_named_actors_rest_whenever_a_lease_has_run_out() {
+    let (agent, one, _two) = pair().await;
+    agent.place_at(0);
+    let named = one.named::<Counter>("rests");
+    assert_eq!(named.ask(Count).await.unwrap(), 1);
+    for round in 1..4 {
+        let (far, near) = (after(Duration::from_secs(600)), after(Duration::from_millis(50)));
+        lease(&agent, 0, far);
+        assert_eq!(named.ask(Count).await.unwrap(), 2 * round);
+        // An earlier end than was said before, as when the lease is lost.
+        lease(&agent, 0, near);
+        until("it says that they rest", || rests(&agent, 0, near)).await;
+        assert!(!rests(&agent, 0, far));
+        let asked = tokio::spawn(named.ask(Count).timeout(Duration::from_secs(60)));
+        lease(&agent, 0, after(Duration::from_secs(600)));
+        assert_eq!(asked.await.unwrap().unwrap(), 2 * round + 1, "a later lease lets them go on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_actor_in_the_middle_of_a_message_is_not_at_rest() {
+    let (agent, one, two) = pair().await;
+    agent.place_at(0);
+    let named = one.named::<Counter>("holds");
+    assert_eq!(named.ask(Count).await.unwrap(), 1);
+    agent.place_at(1);
+    assert_eq!(two.named::<Counter>("idle").ask(Count).await.unwrap(), 1);
+    let (let_go, held) = mpsc::channel();
+    *LET_GO.lock().unwrap() = Some(held);
+    named.tell(Hold).await.unwrap();
+    until("its handler runs", || LET_GO.lock().unwrap().is_none()).await;
+    let over = after(Duration::ZERO);
+    lease(&agent, 0, over);
+    for _ in 0..3 {
+        // Said by the other process, and looked at there as often: this one has had the time.
+        let later = after(Duration::from_millis(20));
+        lease(&agent, 1, later);
+        until("the other process rests", || rests(&agent, 1, later)).await;
+        assert!(!rests(&agent, 0, over), "a handler runs");
+    }
+    let_go.send(()).unwrap();
+    until("this one rests", || rests(&agent, 0, over)).await;
+}
