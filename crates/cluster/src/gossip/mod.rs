@@ -10,7 +10,10 @@
 //! dead to it; so when its timers fire late, the pending verdicts are put off by as much.
 
 use crate::{anti_entropy::Hint, host::Liveness};
-use foca::{Codec, Config, Foca, Identity, Member, Message, NoCustomBroadcast, PostcardCodec, Runtime, State, Timer};
+use foca::{
+    Codec, Config, Foca, Identity, Member, Message, NoCustomBroadcast, Notification, PostcardCodec, Runtime, State,
+    Timer,
+};
 use odeon_protocol::{Boot, NodeId, Time, control};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,7 @@ use std::{
     collections::BTreeMap,
     fmt, mem,
     num::{NonZeroU32, NonZeroUsize},
+    ops::Bound,
     time::Duration,
 };
 
@@ -25,6 +29,9 @@ use std::{
 const SWIM_BYTES_MAX: usize = 1150;
 /// Timers that fire later than this mean that this agent was held up.
 const LATE: Duration = Duration::from_millis(500);
+/// While nobody is known to be alive, so many others are called this often.
+const CALL: Duration = Duration::from_secs(1);
+const CALLED: usize = 16;
 /// Hosts that the configuration expects; it is made before the number of hosts is known, and only dissemination rests on it.
 const HOSTS_EXPECTED: u32 = 10;
 
@@ -94,6 +101,9 @@ pub struct Gossip {
     out: Out,
     timers: BTreeMap<(Time, u64), Timer<Id>>,
     timer_count: u64,
+    /// When others are called, and whom the call before ended with.
+    call_at: Option<Time>,
+    called: Option<NodeId>,
     dropped: u64,
 }
 
@@ -120,10 +130,18 @@ struct Out {
     datagrams: Vec<(NodeId, Vec<u8>)>,
     timers: Vec<(Timer<Id>, Duration)>,
     suspicions: u64,
+    /// `foca` does nothing by itself: everybody seems down, or its own identity is a new one that nobody knows.
+    idle: bool,
 }
 
 impl Runtime<Id> for &mut Out {
-    fn notify(&mut self, _: foca::Notification<'_, Id>) {}
+    fn notify(&mut self, notification: Notification<'_, Id>) {
+        match notification {
+            Notification::Idle | Notification::Rejoin(_) => self.idle = true,
+            Notification::Active => self.idle = false,
+            _ => {}
+        }
+    }
 
     fn send_to(&mut self, to: Id, data: &[u8]) {
         self.datagrams.push((to.node, data.to_vec()));
@@ -148,6 +166,8 @@ impl Gossip {
             out: Out::default(),
             timers: BTreeMap::new(),
             timer_count: 0,
+            call_at: None,
+            called: None,
             dropped: 0,
         }
     }
@@ -216,7 +236,8 @@ impl Gossip {
     /// When [`Gossip::tick`] has to be called; nothing while there is nobody else.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
-        self.timers.first_key_value().map(|((at, _), _)| *at)
+        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+        timer.into_iter().chain(self.call_at).min()
     }
 
     /// Does what is due.
@@ -233,7 +254,28 @@ impl Gossip {
             // An error says that a timer came too late to matter, which is so after a suspension.
             let _ = self.foca.handle_timer(timer, &mut self.out);
         }
+        if self.call_at.is_some_and(|at| at <= now) {
+            self.call();
+            self.call_at = None;
+        }
         self.keep_timers(now);
+    }
+
+    /// Where every host has found all others down, as after an outage of the network, none would speak first: `foca`
+    /// rests until it hears of somebody. A call is answered by whoever takes the caller for down, so that the caller
+    /// comes back under a new identity, and the next call brings both together.
+    fn call(&mut self) {
+        let after = self.called.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut next: Vec<_> =
+            self.members.range((after, Bound::Unbounded)).take(CALLED).map(|(&n, &b)| (n, b)).collect();
+        if next.is_empty() {
+            next = self.members.iter().take(CALLED).map(|(&node, &boot)| (node, boot)).collect();
+        }
+        for (node, boot) in next {
+            self.called = Some(node);
+            // Nothing here can fail but the encoding of an identity, which fits.
+            let _ = self.foca.announce(Id { node, boot, refutation: 0 }, &mut self.out);
+        }
     }
 
     fn put_off_verdicts(&mut self, now: Time, late: Duration) {
@@ -252,6 +294,8 @@ impl Gossip {
             self.timer_count += 1;
             self.timers.insert((now + after, self.timer_count), timer);
         }
+        let calls = self.out.idle && !self.members.is_empty();
+        self.call_at = if calls { self.call_at.or(Some(now + CALL)) } else { None };
     }
 
     /// What is to be sent: as [`Datagram::Swim`], to whom.
@@ -265,6 +309,7 @@ impl Gossip {
     /// Tells the others that this agent goes.
     pub fn leave(&mut self, now: Time) {
         let _ = self.foca.leave_cluster(&mut self.out);
+        self.out.idle = false;
         self.keep_timers(now);
     }
 

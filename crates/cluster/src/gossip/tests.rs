@@ -181,3 +181,32 @@ fn datagrams_are_read_back() {
     assert_eq!(Datagram::decode(&[]), None);
     assert_eq!(Datagram::decode(&[7, 1]), None);
 }
+
+#[test]
+fn all_find_each_other_again_after_an_outage_of_the_whole_network() {
+    for hosts in [2, 3, 5, 40] {
+        let mut world = World::new(hosts);
+        world.run(Duration::from_secs(5));
+        world.cut_off = (1..=hosts).map(NodeId).collect();
+        world.run(Duration::from_secs(60));
+        assert!((2..=hosts).all(|node| world.seen(1, node) == Liveness::Down), "{hosts} hosts");
+        world.cut_off.clear();
+        world.run(Duration::from_secs(10));
+        for by in 1..=hosts {
+            assert!((1..=hosts).all(|node| world.seen(by, node) == Liveness::Up), "{hosts} hosts, seen by {by}");
+        }
+    }
+}
+
+#[test]
+fn one_that_was_taken_for_down_by_all_and_took_all_for_down_comes_back() {
+    let mut world = World::new(3);
+    world.run(Duration::from_secs(5));
+    world.cut_off = [NodeId(1)].into();
+    world.run(Duration::from_secs(30));
+    world.cut_off.clear();
+    world.run(Duration::from_secs(8));
+    for by in 1..=3 {
+        assert!((1..=3).all(|node| world.seen(by, node) == Liveness::Up), "seen by {by}");
+    }
+}
