@@ -11,8 +11,8 @@
 
 use crate::{anti_entropy::Hint, host::Liveness};
 use foca::{
-    Codec, Config, Foca, Identity, Member, Message, NoCustomBroadcast, Notification, PostcardCodec, Runtime, State,
-    Timer,
+    Codec, Config, Foca, Identity, Incarnation, Member, Message, NoCustomBroadcast, Notification, PostcardCodec,
+    Runtime, State, Timer,
 };
 use odeon_protocol::{Boot, NodeId, Time, control};
 use rand::{SeedableRng, rngs::StdRng};
@@ -29,6 +29,10 @@ use std::{
 const SWIM_BYTES_MAX: usize = 1150;
 /// Timers that fire later than this mean that this agent was held up.
 const LATE: Duration = Duration::from_millis(500);
+/// From a suspicion until it becomes a verdict.
+const VERDICT: Duration = Duration::from_secs(4);
+/// A suspicion of which no verdict came by then was forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(6);
 /// While nobody is known to be alive, so many others are called this often.
 const CALL: Duration = Duration::from_secs(1);
 const CALLED: usize = 16;
@@ -70,7 +74,7 @@ impl Datagram {
 }
 
 /// Who a host is to gossip. The refutation grows when it hears that others took it for dead; nobody else reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 struct Id {
     node: NodeId,
     boot: Boot,
@@ -104,6 +108,8 @@ pub struct Gossip {
     /// When others are called, and whom the call before ended with.
     call_at: Option<Time>,
     called: Option<NodeId>,
+    /// Since when each member is suspected, as of which of its refutals.
+    suspects: BTreeMap<(Id, Incarnation), Time>,
     dropped: u64,
 }
 
@@ -168,6 +174,7 @@ impl Gossip {
             timer_count: 0,
             call_at: None,
             called: None,
+            suspects: BTreeMap::new(),
             dropped: 0,
         }
     }
@@ -245,6 +252,7 @@ impl Gossip {
         let late = self.due().map_or(Duration::ZERO, |due| now.since(due));
         if late >= LATE {
             self.put_off_verdicts(now, late);
+            self.suspects.clear();
         }
         let later = self.timers.split_off(&(now, u64::MAX));
         let mut due: Vec<Timer<Id>> = mem::replace(&mut self.timers, later).into_values().collect();
@@ -258,7 +266,24 @@ impl Gossip {
             self.call();
             self.call_at = None;
         }
+        self.end_forgotten_suspicions(now);
         self.keep_timers(now);
+    }
+
+    /// `foca` drops the verdicts to come when its own identity changes, or nobody seems alive for a moment, and whoever is
+    /// suspected is told of it a few times only: it could be suspected for ever. Once down, its next word is answered, and
+    /// it comes back under a new identity.
+    fn end_forgotten_suspicions(&mut self, now: Time) {
+        let suspected = self.foca.iter_membership_state().filter(|member| member.state() == State::Suspect);
+        let before = mem::take(&mut self.suspects);
+        let keys = suspected.map(|member| (*member.id(), member.incarnation()));
+        self.suspects = keys.map(|key| (key, *before.get(&key).unwrap_or(&now))).collect();
+        let old = self.suspects.iter().filter(|(_, since)| now.since(**since) >= FORGOTTEN);
+        let forgotten: Vec<Id> = old.map(|((id, _), _)| *id).collect();
+        if !forgotten.is_empty() {
+            // Nothing here can fail but the encoding of an identity, which fits.
+            let _ = self.foca.apply_many(forgotten.into_iter().map(Member::down), true, &mut self.out);
+        }
     }
 
     /// Where every host has found all others down, as after an outage of the network, none would speak first: `foca`
@@ -351,7 +376,7 @@ fn config() -> Config {
     let mut config = Config::new_lan(expected);
     config.max_packet_size = NonZeroUsize::new(SWIM_BYTES_MAX).unwrap_or(NonZeroUsize::MIN);
     config.probe_rtt = Duration::from_millis(300);
-    config.suspect_to_down_after = Duration::from_secs(4);
+    config.suspect_to_down_after = VERDICT;
     config.remove_down_after = None;
     if let Some(announce) = &mut config.periodic_announce_to_down_members {
         announce.frequency = Duration::from_secs(5);

@@ -1,4 +1,5 @@
 use super::*;
+use rand::RngExt as _;
 use std::collections::BTreeSet;
 
 /// Agents on a network that delivers after 5 ms, but drops what goes to or from the cut off ones.
@@ -208,5 +209,26 @@ fn one_that_was_taken_for_down_by_all_and_took_all_for_down_comes_back() {
     world.run(Duration::from_secs(8));
     for by in 1..=3 {
         assert!((1..=3).all(|node| world.seen(by, node) == Liveness::Up), "seen by {by}");
+    }
+}
+
+#[test]
+fn whoever_was_cut_off_all_are_up_in_the_end() {
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut world = World::new(random.random_range(2..=5));
+        world.run(Duration::from_secs(3));
+        for _ in 0..12 {
+            let hosts: Vec<NodeId> = world.agents.keys().copied().collect();
+            world.cut_off = hosts.iter().copied().filter(|_| random.random_bool(0.3)).collect();
+            world.held_up = hosts.into_iter().filter(|_| random.random_bool(0.1)).collect();
+            world.run(Duration::from_millis(random.random_range(100..9000)));
+        }
+        (world.cut_off, world.held_up) = Default::default();
+        world.run(Duration::from_secs(20));
+        for (by, agent) in &world.agents {
+            let states = agent.states();
+            assert!(states.values().all(|state| *state == Liveness::Up), "seed {seed}, seen by {by}: {states:?}");
+        }
     }
 }
