@@ -21,7 +21,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 const RECORD: &str = "identity.json";
@@ -178,7 +178,8 @@ impl DataDir {
         if had_raft && !path.join(DIRECTORY).exists() {
             return Err(DataDirError::Forgotten { path: path.to_owned() });
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now =
+            crate::convention::clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         record.boot = Boot(now.max(record.boot.0 + 1));
         write(path, &record)?;
         let boot = record.boot;

@@ -35,6 +35,8 @@ pub mod peer;
 pub mod planted;
 pub mod reason;
 pub mod ring;
+#[doc(hidden)]
+pub mod simulated;
 pub mod time;
 
 pub use address::{Address, Direct, ParseAddressError};

@@ -1,4 +1,4 @@
-//! Faults that are built in on purpose, to prove that the simulations find them. Without the feature `planted`, which
+//! Faults that are built in on purpose, to prove that the simulations find them. Without the feature `simulation`, which
 //! only the test kit asks for, there are none.
 
 /// A fault, named for what is done wrong.
@@ -16,10 +16,16 @@ pub enum Fault {
     NoFence,
     /// After a long cut answers are given up with the messages.
     AnswersGivenUp,
+    /// A leader answers renewals without asking a majority whether it still leads.
+    RenewWithoutQuorum,
+    /// A new leader takes hosts that have not renewed with it for silent.
+    LeadWithoutWaiting,
+    /// Leases are counted on a clock that stands still while the machine is suspended.
+    ClockStandsInSuspend,
 }
 
-/// All of them.
-pub const ALL: [Fault; 6] = [
+/// Those of the path of a message.
+pub const OF_MESSAGES: [Fault; 6] = [
     Fault::SettleOnReceipt,
     Fault::DedupeOff,
     Fault::ForwardInsteadOfBounce,
@@ -28,7 +34,10 @@ pub const ALL: [Fault; 6] = [
     Fault::AnswersGivenUp,
 ];
 
-#[cfg(feature = "planted")]
+/// Those of leases and leaders.
+pub const OF_LEASES: [Fault; 3] = [Fault::RenewWithoutQuorum, Fault::LeadWithoutWaiting, Fault::ClockStandsInSuspend];
+
+#[cfg(feature = "simulation")]
 mod chosen {
     use super::Fault;
     use std::cell::Cell;
@@ -49,11 +58,11 @@ mod chosen {
     }
 }
 
-#[cfg(feature = "planted")]
+#[cfg(feature = "simulation")]
 pub use chosen::{is, plant};
 
 /// Whether that fault is built in.
-#[cfg(not(feature = "planted"))]
+#[cfg(not(feature = "simulation"))]
 #[must_use]
 pub const fn is(_: Fault) -> bool {
     false

@@ -9,9 +9,12 @@
 //! only while it reaches a majority. Deposed leaders go on believing in themselves for a while.
 
 pub mod balance;
+#[cfg(feature = "simulation")]
+pub mod convention;
 pub mod fuzz;
 mod host;
 mod leader;
+#[cfg(feature = "simulation")]
 pub mod links;
 mod message;
 mod random;

@@ -87,7 +87,7 @@ fn each_planted_fault_is_found() {
             (fault, (0..1000).find(|seed| links::run(*seed).is_err()))
         })
     };
-    let searches: Vec<_> = planted::ALL.into_iter().map(search).collect();
+    let searches: Vec<_> = planted::OF_MESSAGES.into_iter().map(search).collect();
     for search in searches {
         let (fault, found) = search.join().expect("a run does not panic");
         println!("{fault:?}: found by seed {found:?}");

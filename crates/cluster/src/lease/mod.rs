@@ -18,6 +18,7 @@ use odeon_protocol::{
     Boot, NodeId, Time,
     limits::HOSTS_MAX,
     peer::{Renewal, Renewed},
+    planted::{self, Fault},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -187,7 +188,8 @@ impl Leases {
 
     fn entry(&mut self, node: NodeId, boot: Boot, generation: u64, now: Time) -> &mut Entry {
         // A member first met while the table is young may hold a lease from the leader before.
-        let fresh = Entry { boot, generation, since: now, renewed: now, lost: false, dead: false };
+        let since = if planted::is(Fault::LeadWithoutWaiting) { now - self.timing.regrant } else { now };
+        let fresh = Entry { boot, generation, since, renewed: since, lost: false, dead: false };
         let entry = self.entries.entry(node).or_insert(fresh);
         if entry.boot != boot {
             *entry = fresh;

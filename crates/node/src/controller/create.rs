@@ -1,7 +1,7 @@
 //! Creation: a host is chosen, a worker there, a serial; then the actor is started.
 
 use super::{CALL_WAIT, Controller, Placement, Record, Reply, refusal};
-use crate::workers::Order;
+use crate::{convention, workers::Order};
 use odeon_cluster::{
     HostView, Liveness, Requirement,
     placement::{self, NoHost, Wanted},
@@ -147,7 +147,7 @@ impl Controller {
         let requires = self.requires_of(spec)?;
         let near = spec.near.map(|near| near.node);
         let wanted = Wanted { type_name: &spec.type_name, requires: &requires, on: spec.on.as_deref(), near, own, not };
-        let chosen = placement::choose(&wanted, &hosts, &self.recent, rand::random());
+        let chosen = placement::choose(&wanted, &hosts, &self.recent, convention::clock::random());
         match chosen {
             Ok(host) => {
                 self.recent.placed(host.node, host.load_version);

@@ -3,8 +3,8 @@
 //! Any agent takes a joiner's request; the leader alone checks the proof, has the member logged and signs its key.
 
 use super::{
+    clock::{unix_now, wall},
     shared::Shared,
-    tokens::unix_now,
     wire::{Reply, Request},
 };
 use odeon_cluster::directory::{Answer, Command, Denied, Directory, Joiner, Member, Role, Standing, TokenId};
@@ -13,11 +13,7 @@ use odeon_transport::{
     join::{Admit, Attempt, Grant, JoinHost, Refused, StoredSecret},
     tls::{Authority, PublicKey, TlsError},
 };
-use std::{
-    net::SocketAddr,
-    sync::Weak,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Weak, time::Duration};
 
 /// For the leader to answer an agent that hands a joiner on.
 const ADMIT_WAIT: Duration = Duration::from_secs(8);
@@ -94,11 +90,11 @@ fn check_member(directory: &Directory, attempt: &Attempt) -> Result<(), Refused>
     }
 }
 
-fn grant(shared: &Shared, directory: &Directory, key: &PublicKey) -> Result<Grant, Refused> {
+pub(super) fn grant(shared: &Shared, directory: &Directory, key: &PublicKey) -> Result<Grant, Refused> {
     let failed = |error: TlsError| Refused::Other(error.to_string());
     let leaf = authority(directory)
         .ok_or_else(|| Refused::Other("the leader has no certificate authority yet: try again".into()))?
-        .issue(key, SystemTime::now())
+        .issue(key, wall())
         .map_err(failed)?;
     // Voters first: they know the rest.
     let mut hosts: Vec<&Member> = directory.hosts().filter(|host| !host.dead).collect();

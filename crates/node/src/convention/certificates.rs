@@ -3,15 +3,13 @@
 
 use super::{
     admission::authority,
+    clock::wall,
     joining,
     shared::Shared,
     wire::{Reply, Request},
 };
 use odeon_transport::tls::Certificate;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// The longest pause between two looks: clocks may be set.
@@ -26,7 +24,7 @@ type Signed = (Vec<u8>, Vec<Vec<u8>>);
 /// Keeps the certificate good until the agent stops.
 pub(crate) async fn keep(shared: Arc<Shared>, ways_in: Vec<String>) {
     loop {
-        let left = shared.identity.renew_at().duration_since(SystemTime::now()).unwrap_or_default();
+        let left = shared.identity.renew_at().duration_since(wall()).unwrap_or_default();
         if !left.is_zero() {
             sleep(left.min(LOOK)).await;
             continue;
@@ -48,10 +46,10 @@ async fn renew(shared: &Shared, ways_in: &[String]) -> Result<Signed, String> {
     if let Some(group) = &shared.group
         && let Some(authority) = authority(&group.machine.read().directory)
     {
-        let leaf = authority.issue(key.public(), SystemTime::now()).map_err(|error| error.to_string())?;
+        let leaf = authority.issue(key.public(), wall()).map_err(|error| error.to_string())?;
         return Ok((leaf.to_vec(), roots()));
     }
-    if shared.identity.not_after() > SystemTime::now() {
+    if shared.identity.not_after() > wall() {
         let request = key.request().map_err(|error| error.to_string())?;
         for node in shared.sources() {
             if let Ok(Reply::Certified { leaf, roots }) =

@@ -3,7 +3,7 @@
 //! Each second a digest goes to a random peer, whose answer is what this agent lacks; a change of the own facts is
 //! announced to everybody at once, and whoever is behind asks.
 
-use super::shared::Shared;
+use super::{clock::random, shared::Shared};
 use odeon_cluster::{
     anti_entropy::{Delta, Digest, Facts as Sheets, Hint},
     gossip::Datagram,
@@ -75,7 +75,7 @@ pub(crate) async fn spread(shared: Arc<Shared>) {
                 know_members(&shared);
                 let peers = shared.peers.connected();
                 if !peers.is_empty() {
-                    let (node, _) = peers[rand::random_range(0..peers.len())];
+                    let (node, _) = peers[random() as usize % peers.len()];
                     tokio::spawn(pull(shared.clone(), node));
                 }
             }

@@ -1,18 +1,17 @@
 //! Drives the failure detector: its datagrams travel on the control connections, its timers run here.
 
-use super::{facts, now, shared::Shared};
+use super::{clock::random, facts, now, shared::Shared};
 use odeon_cluster::{
     gossip::{Datagram, Gossip},
     host::Liveness,
 };
 use odeon_protocol::{Boot, NodeId};
 use parking_lot::{Mutex, RwLock};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
 };
-use tokio::{sync::Notify, time::sleep};
 
 /// Between two looks where nothing is due.
 const IDLE: Duration = Duration::from_millis(500);
@@ -31,11 +30,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new(me: NodeId, boot: Boot) -> Self {
-        Self {
-            gossip: Mutex::new(Gossip::new(me, boot, rand::random())),
-            states: RwLock::default(),
-            came: Notify::new(),
-        }
+        Self { gossip: Mutex::new(Gossip::new(me, boot, random())), states: RwLock::default(), came: Notify::new() }
     }
 
     /// How often a host was suspected.

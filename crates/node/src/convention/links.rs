@@ -6,7 +6,7 @@
 //! - **LI-2.** A new boot of a peer gets new lanes; what waited for the old one goes back.
 //! - **LI-3.** Frames that arrive before the router is there wait for it.
 
-use super::{peers::Peers, service::Service};
+use super::{clock::wall, peers::Peers, service::Service};
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
     Boot, NodeId,
@@ -19,9 +19,9 @@ use odeon_transport::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::time::{Instant, sleep};
 
@@ -44,7 +44,7 @@ pub enum Unsent {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Links {
-    links: Mutex<HashMap<NodeId, Link>>,
+    links: Mutex<BTreeMap<NodeId, Link>>,
     early: Mutex<Vec<(NodeId, Vec<BytesMut>)>>,
     peers: Weak<Peers>,
 }
@@ -254,7 +254,7 @@ impl Links {
     }
 
     fn look(&self, lives: &impl Fn(NodeId, Boot) -> bool) {
-        let (mut back, mut wanted, mut unreachable, now) = (Vec::new(), Vec::new(), Vec::new(), SystemTime::now());
+        let (mut back, mut wanted, mut unreachable, now) = (Vec::new(), Vec::new(), Vec::new(), wall());
         self.links.lock().retain(|node, link| {
             let expired = |connection: &Connection| connection.peer().not_after < now;
             link.connections().filter(expired).for_each(|connection| {

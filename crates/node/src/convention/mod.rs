@@ -27,10 +27,12 @@ mod links;
 mod peers;
 mod proposals;
 mod raft;
+mod runtime;
 mod seek;
 mod server;
 mod service;
 mod shared;
+mod simulated;
 mod start;
 mod status;
 mod store;
@@ -47,5 +49,9 @@ pub use lease::Lease;
 pub(crate) use links::{DOWN_MAX, replaced};
 pub use links::{LinkStatus, Unsent};
 pub use service::{Answering, Service};
+#[doc(hidden)]
+pub use simulated::{Simulated, admit_simulated, start_simulated};
 pub use start::start;
 pub use status::{HostRole, HostState, HostStatus, Status};
+#[doc(hidden)]
+pub use store::Disk;

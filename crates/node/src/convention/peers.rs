@@ -7,6 +7,7 @@
 //!   frames on one of their own.
 
 use super::{
+    clock::wall,
     error::CallError,
     facts::Facts,
     links::Links,
@@ -24,7 +25,7 @@ use odeon_transport::quic::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     sync::{
@@ -75,7 +76,7 @@ pub(crate) struct Peers {
     home: OnceLock<Arc<dyn Home>>,
     service: RwLock<Option<Arc<dyn Service>>>,
     facts: Facts,
-    controls: Mutex<HashMap<NodeId, Arc<Way>>>,
+    controls: Mutex<BTreeMap<NodeId, Arc<Way>>>,
     pub(super) links: Links,
     /// The convention's runtime.
     runtime: runtime::Handle,
@@ -357,7 +358,7 @@ impl Peers {
 
     /// Closes connections to hosts that do not belong any more, and those whose certificate has run out.
     pub(crate) fn weed(&self, belongs: impl Fn(NodeId) -> bool) {
-        let now = std::time::SystemTime::now();
+        let now = wall();
         for (node, control) in self.connected() {
             if !belongs(node) {
                 control.close(Code::Refused, "this host does not belong to the convention");

@@ -5,7 +5,7 @@
 
 use super::{
     peers::Peers,
-    store::{self, Log, SharedMachine, TypeConfig, Vote},
+    store::{self, Log, Medium, SharedMachine, TypeConfig, Vote},
     wire::{Reply, Request},
 };
 use odeon_cluster::lease::TIMING;
@@ -18,7 +18,7 @@ use openraft::{
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
-use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
@@ -50,14 +50,14 @@ impl std::fmt::Debug for Group {
     }
 }
 
-/// Opens the log at `file` and takes part in the group from where it was left.
+/// Opens the log and takes part in the group from where it was left.
 pub(crate) async fn start(
     me: NodeId,
-    file: &Path,
+    medium: &Medium,
     peers: Arc<Peers>,
     version: Arc<watch::Sender<u64>>,
 ) -> Result<Group, GroupError> {
-    let (log, machine) = store::open(file, version)?;
+    let (log, machine) = store::open(medium, version)?;
     let config = Arc::new(config().validate().map_err(|error| GroupError::Raft(error.to_string()))?);
     let raft = Raft::new(me.0, config, Network { peers }, log.clone(), machine.clone())
         .await

@@ -2,6 +2,7 @@
 
 use super::{
     admission::{self, authority, seen_address},
+    clock::wall,
     follow, gossip,
     handle::Over,
     peers::Home,
@@ -27,7 +28,6 @@ use std::{
     fmt::Display,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::SystemTime,
 };
 use tokio::time::{Instant, sleep};
 
@@ -172,7 +172,7 @@ fn certify(shared: &Shared, from: NodeId, request: &[u8]) -> Reply {
 fn sign(directory: &Directory, node: NodeId, request: &[u8]) -> Option<Vec<u8>> {
     let member = directory.member(node).filter(|member| member.standing == Standing::In)?;
     let key = PublicKey::from_request(request).ok().filter(|key| key.hash() == member.key_hash)?;
-    let leaf = authority(directory)?.issue(&key, SystemTime::now()).ok()?;
+    let leaf = authority(directory)?.issue(&key, wall()).ok()?;
     Some(leaf.to_vec())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     admission::Admission,
+    clock::{random, wall},
     confirm::Confirmations,
     copies::Copies,
     door::Entrance,
@@ -16,6 +17,7 @@ use super::{
     raft,
     server::Server,
     shared::Shared,
+    store::Medium,
     tasks,
 };
 use crate::{
@@ -29,12 +31,11 @@ use odeon_transport::{
     tls::{Authority, Certificate, Identity, NodeKey},
 };
 use parking_lot::Mutex;
-use rand::{TryRng as _, rngs::SysRng};
 use std::{
     net::UdpSocket,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     net::lookup_host,
@@ -71,18 +72,24 @@ pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, St
         None if config.join.is_empty() => return Err(StartError::NoConvention(config.name.clone())),
         None => joining::enter(config, &data, &key, &joins_as(config)).await?,
     };
-    let certificate = Certificate::from(belonging.certificate.clone());
-    let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
-    let identity = Identity::new(key, certificate, roots).map_err(|error| other(&error))?;
+    let identity = identity(key, &belonging)?;
     let endpoint = bind(config, identity, Settings { large: Some(large.clone()), ..Settings::new(data.boot()) })?;
     if known {
         check_ways_in(config, &endpoint).await?;
     }
     let runtimes = [runtime::Handle::current(), large];
-    spawn(Start { config: config.clone(), data, belonging, endpoint, runtimes }).await
+    let medium = Medium::File(data.directory_file());
+    spawn(Start { config: config.clone(), data, belonging, endpoint, medium, runtimes }).await
 }
 
-fn other(error: &dyn std::fmt::Display) -> StartError {
+/// Who this agent is in its convention.
+pub(super) fn identity(key: NodeKey, belonging: &Belonging) -> Result<Arc<Identity>, StartError> {
+    let certificate = Certificate::from(belonging.certificate.clone());
+    let roots = belonging.roots.iter().cloned().map(Certificate::from).collect();
+    Identity::new(key, certificate, roots).map_err(|error| other(&error))
+}
+
+pub(super) fn other(error: &dyn std::fmt::Display) -> StartError {
     StartError::Other(error.to_string())
 }
 
@@ -144,12 +151,10 @@ fn no_convention_yet(config: &Config) -> Result<(), StartError> {
 }
 
 /// Mints a convention. Its directory is founded once the Raft group runs.
-fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartError> {
+pub(super) fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartError> {
     let other = |error: &dyn std::fmt::Display| StartError::Other(error.to_string());
-    let mut random = [0; 8];
-    SysRng.try_fill_bytes(&mut random).map_err(|error| other(&error))?;
-    let convention = ConventionId(u64::from_le_bytes(random).max(1));
-    let now = SystemTime::now();
+    let convention = ConventionId(random().max(1));
+    let now = wall();
     let authority = Authority::create(convention, now).map_err(|error| other(&error))?;
     let certificate = authority.issue(key.public(), now).map_err(|error| other(&error))?;
     let belonging = Belonging {
@@ -168,13 +173,15 @@ fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartError> {
 }
 
 /// What the convention's thread starts with.
-struct Start {
-    config: Config,
-    data: DataDir,
-    belonging: Belonging,
-    endpoint: Endpoint,
+pub(super) struct Start {
+    pub(super) config: Config,
+    pub(super) data: DataDir,
+    pub(super) belonging: Belonging,
+    pub(super) endpoint: Endpoint,
+    /// Where the directory is kept.
+    pub(super) medium: Medium,
     /// The router's, and that of large frames.
-    runtimes: [runtime::Handle; 2],
+    pub(super) runtimes: [runtime::Handle; 2],
 }
 
 async fn spawn(start: Start) -> Result<Handle, StartError> {
@@ -212,8 +219,8 @@ fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
     drop(guard);
 }
 
-async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
-    let Start { config, data, belonging, endpoint, runtimes } = start;
+pub(super) async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
+    let Start { config, data, belonging, endpoint, medium, runtimes } = start;
     let router = runtimes[0].clone();
     let (identity, boot) = (endpoint.identity().clone(), data.boot());
     let me = identity.node();
@@ -222,7 +229,7 @@ async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), 
     let version = Arc::new(watch::Sender::new(0));
     let group = match belonging.voter {
         true => {
-            let started = raft::start(me, &data.directory_file(), peers.clone(), version.clone()).await;
+            let started = raft::start(me, &medium, peers.clone(), version.clone()).await;
             Some(started.map_err(|error| other(&error))?)
         }
         false => None,

@@ -1,17 +1,12 @@
 //! Join tokens: minted by the agent that was asked for one; the directory gets only what follows from the secret.
 
-use super::{error::ProposeError, shared::Shared};
+use super::{clock::unix_now, error::ProposeError, shared::Shared};
 use odeon_cluster::directory::{Command, Denied, Role, Secret, Token};
 use odeon_transport::{
     join::JoinToken,
     tls::{Certificate, Pin},
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Seconds since 1970.
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
+use std::time::Duration;
 
 pub(crate) async fn create(
     shared: &Shared,

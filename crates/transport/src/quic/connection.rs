@@ -1,10 +1,12 @@
 //! One greeted connection, and what is known of its other end.
 
+use super::simulated;
 use odeon_protocol::{Boot, ConventionId, NodeId};
 use quinn::{ConnectionError, VarInt};
 use std::{
     fmt,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -150,15 +152,27 @@ impl fmt::Display for Closed {
 /// A connection to a certified, greeted peer. Clones are the same connection; dropping the last one closes it.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    inner: quinn::Connection,
+    inner: Inner,
     peer: Peer,
     kind: Kind,
     dialled: bool,
 }
 
+/// What carries a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Inner {
+    Quic(quinn::Connection),
+    Simulated(Arc<simulated::Held>),
+}
+
 impl Connection {
     pub(super) const fn new(inner: quinn::Connection, peer: Peer, kind: Kind, dialled: bool) -> Self {
-        Self { inner, peer, kind, dialled }
+        Self { inner: Inner::Quic(inner), peer, kind, dialled }
+    }
+
+    pub(super) fn simulated(end: Arc<simulated::End>, kind: Kind, dialled: bool) -> Self {
+        let peer = end.peer().clone();
+        Self { inner: Inner::Simulated(Arc::new(simulated::Held(end))), peer, kind, dialled }
     }
 
     /// Who is at the other end.
@@ -188,30 +202,41 @@ impl Connection {
     /// Whether it still works.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.inner.close_reason().is_none()
+        match &self.inner {
+            Inner::Quic(connection) => connection.close_reason().is_none(),
+            Inner::Simulated(held) => held.0.is_open(),
+        }
     }
 
     /// Waits for its end.
     pub async fn closed(&self) -> Closed {
-        self.inner.closed().await.into()
+        match &self.inner {
+            Inner::Quic(connection) => connection.closed().await.into(),
+            Inner::Simulated(held) => held.0.closed().await,
+        }
     }
 
     /// Closes it at once; the peer is told the code and the text. What is under way may be lost: on a data connection
     /// wait for [`super::Lanes::drained`] first.
     pub fn close(&self, code: Code, text: &str) {
-        // Closing once more would overwrite why it ended.
-        if self.is_open() {
-            self.inner.close(code.into(), text.as_bytes());
+        match &self.inner {
+            // Closing once more would overwrite why it ended.
+            Inner::Quic(connection) if self.is_open() => connection.close(code.into(), text.as_bytes()),
+            Inner::Quic(_) => {}
+            Inner::Simulated(held) => held.0.close(code, text),
         }
     }
 
     /// The round trip time now.
     #[must_use]
     pub fn rtt(&self) -> Duration {
-        self.inner.rtt()
+        match &self.inner {
+            Inner::Quic(connection) => connection.rtt(),
+            Inner::Simulated(_) => Duration::ZERO,
+        }
     }
 
-    pub(super) const fn inner(&self) -> &quinn::Connection {
+    pub(super) const fn inner(&self) -> &Inner {
         &self.inner
     }
 }

@@ -4,8 +4,8 @@
 //! request with many answers, in order, as fast as the subscriber reads. Datagrams may be lost.
 
 use super::{
-    connection::{Closed, Code, Connection, Kind, Peer},
-    message,
+    connection::{Closed, Code, Connection, Inner, Kind, Peer},
+    message, simulated,
 };
 use crate::BoxFuture;
 use bytes::Bytes;
@@ -92,8 +92,13 @@ impl Control {
     #[must_use]
     pub fn start(connection: Connection, serve: Arc<dyn Serve>) -> Self {
         debug_assert_eq!(connection.kind(), Kind::Control);
-        tokio::spawn(answer_all(connection.inner().clone(), connection.peer().clone(), serve.clone()));
-        tokio::spawn(take_datagrams(connection.inner().clone(), connection.peer().clone(), serve));
+        match connection.inner() {
+            Inner::Quic(quic) => {
+                tokio::spawn(answer_all(quic.clone(), connection.peer().clone(), serve.clone()));
+                tokio::spawn(take_datagrams(quic.clone(), connection.peer().clone(), serve));
+            }
+            Inner::Simulated(held) => held.0.serve(serve),
+        }
         Self { connection }
     }
 
@@ -115,26 +120,16 @@ impl Control {
     }
 
     async fn exchange(&self, body: Bytes) -> Result<Bytes, RequestError> {
-        let mut receive = self.ask(REQUEST, body).await.map_err(|why| self.lost(&why, false))?;
+        let quic = match self.connection.inner() {
+            Inner::Quic(quic) => quic,
+            Inner::Simulated(held) => return held.0.request(body).await,
+        };
+        let mut receive = ask(quic, REQUEST, body).await.map_err(|why| lost(quic, &why, false))?;
         match message::read(&mut receive, CONTROL_BYTES_MAX).await {
             Ok(Some((_, answer))) => Ok(answer),
-            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), true)),
-            Err(why) => Err(self.lost(&why, true)),
+            Ok(None) => Err(lost(quic, &io::ErrorKind::UnexpectedEof.into(), true)),
+            Err(why) => Err(lost(quic, &why, true)),
         }
-    }
-
-    /// Sends one message on a stream of its own; whatever fails here, the peer has not got it whole.
-    async fn ask(&self, kind: u8, body: Bytes) -> io::Result<quinn::RecvStream> {
-        let (mut send, receive) = self.connection.inner().open_bi().await?;
-        message::write(&mut send, kind, body).await?;
-        let _ = send.finish();
-        Ok(receive)
-    }
-
-    /// The connection's end says more than the stream's.
-    fn lost(&self, why: &io::Error, may_have_run: bool) -> RequestError {
-        let end = self.connection.inner().close_reason().map(|reason| Closed::from(reason).to_string());
-        RequestError::Lost { why: end.unwrap_or_else(|| why.to_string()), may_have_run }
     }
 
     /// Asks for a stream of answers.
@@ -145,8 +140,13 @@ impl Control {
         if body.len() > CONTROL_BYTES_MAX {
             return Err(RequestError::TooBig { bytes: body.len() });
         }
-        let receive = self.ask(SUBSCRIBE, body).await.map_err(|why| self.lost(&why, false))?;
-        Ok(Subscription { receive, _connection: self.connection.clone() })
+        let answers = match self.connection.inner() {
+            Inner::Quic(quic) => {
+                Answers::Quic(ask(quic, SUBSCRIBE, body).await.map_err(|why| lost(quic, &why, false))?)
+            }
+            Inner::Simulated(held) => Answers::Simulated(held.0.subscribe(body)?),
+        };
+        Ok(Subscription { answers, _connection: self.connection.clone() })
     }
 
     /// Sends a datagram; it may be lost on its way.
@@ -155,7 +155,11 @@ impl Control {
     /// See [`DatagramError`].
     pub fn datagram(&self, body: Bytes) -> Result<(), DatagramError> {
         let bytes = body.len();
-        self.connection.inner().send_datagram(body).map_err(|error| match error {
+        let quic = match self.connection.inner() {
+            Inner::Quic(quic) => quic,
+            Inner::Simulated(held) => return held.0.datagram(body).then_some(()).ok_or(DatagramError::Lost),
+        };
+        quic.send_datagram(body).map_err(|error| match error {
             quinn::SendDatagramError::TooLarge => DatagramError::TooBig { bytes, max: self.datagram_max() },
             _ => DatagramError::Lost,
         })
@@ -164,7 +168,10 @@ impl Control {
     /// The largest datagram that fits now: about 1160 bytes at first, more once the path was measured.
     #[must_use]
     pub fn datagram_max(&self) -> usize {
-        self.connection.inner().max_datagram_size().unwrap_or(0)
+        match self.connection.inner() {
+            Inner::Quic(quic) => quic.max_datagram_size().unwrap_or(0),
+            Inner::Simulated(_) => simulated::DATAGRAM_MAX,
+        }
     }
 
     /// Waits for the connection's end.
@@ -178,11 +185,31 @@ impl Control {
     }
 }
 
+/// Sends one message on a stream of its own; whatever fails here, the peer has not got it whole.
+async fn ask(quic: &quinn::Connection, kind: u8, body: Bytes) -> io::Result<quinn::RecvStream> {
+    let (mut send, receive) = quic.open_bi().await?;
+    message::write(&mut send, kind, body).await?;
+    let _ = send.finish();
+    Ok(receive)
+}
+
+/// The connection's end says more than the stream's.
+fn lost(quic: &quinn::Connection, why: &io::Error, may_have_run: bool) -> RequestError {
+    let end = quic.close_reason().map(|reason| Closed::from(reason).to_string());
+    RequestError::Lost { why: end.unwrap_or_else(|| why.to_string()), may_have_run }
+}
+
 /// A stream of answers to one request, in order.
 #[derive(Debug)]
 pub struct Subscription {
-    receive: quinn::RecvStream,
+    answers: Answers,
     _connection: Connection,
+}
+
+#[derive(Debug)]
+enum Answers {
+    Quic(quinn::RecvStream),
+    Simulated(simulated::Subscribed),
 }
 
 impl Subscription {
@@ -191,16 +218,28 @@ impl Subscription {
     /// # Errors
     /// The connection broke, or the peer broke the protocol.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(message::read(&mut self.receive, CONTROL_BYTES_MAX).await?.map(|(_, body)| body))
+        match &mut self.answers {
+            Answers::Quic(receive) => Ok(message::read(receive, CONTROL_BYTES_MAX).await?.map(|(_, body)| body)),
+            Answers::Simulated(subscribed) => subscribed.next().await,
+        }
     }
 }
 
 /// The sending end of a subscription.
 pub struct Publisher {
-    send: quinn::SendStream,
+    subscriber: Subscriber,
+}
+
+enum Subscriber {
+    Quic(quinn::SendStream),
+    Simulated(Arc<simulated::End>, u64),
 }
 
 impl Publisher {
+    pub(super) const fn simulated(end: Arc<simulated::End>, id: u64) -> Self {
+        Self { subscriber: Subscriber::Simulated(end, id) }
+    }
+
     /// Sends an answer, waiting while the subscriber is behind. Not cancel-safe.
     ///
     /// # Errors
@@ -209,13 +248,19 @@ impl Publisher {
         if body.len() > CONTROL_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "over the limit of a control message"));
         }
-        message::write(&mut self.send, ANSWER, body).await
+        match &mut self.subscriber {
+            Subscriber::Quic(send) => message::write(send, ANSWER, body).await,
+            Subscriber::Simulated(end, id) => end.publish(*id, body),
+        }
     }
 }
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Publisher({})", self.send.id())
+        match &self.subscriber {
+            Subscriber::Quic(send) => write!(f, "Publisher({})", send.id()),
+            Subscriber::Simulated(_, id) => write!(f, "Publisher({id})"),
+        }
     }
 }
 
@@ -259,7 +304,7 @@ async fn answer(
         Some((SUBSCRIBE, body)) => {
             drop(permit);
             let gone = send.stopped();
-            let serving = serve.subscribe(peer, body, Publisher { send });
+            let serving = serve.subscribe(peer, body, Publisher { subscriber: Subscriber::Quic(send) });
             // Dropping the publisher finishes the stream: the subscriber sees the end.
             tokio::select! {
                 () = serving => {}

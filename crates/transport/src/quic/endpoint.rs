@@ -4,13 +4,14 @@ use super::{
     connection::{Closed, Code, Connection, Kind, Peer},
     greeting,
     settings::{BindError, RECEIVE_WINDOW, Settings, bind_socket, no_common_protocol},
+    simulated,
 };
 use crate::{
     join::{self, Admit},
     tls::{self, Identity, Judge, PeerCertificate, TlsError},
 };
 use odeon_protocol::{
-    ConventionId, NodeId, PROTOCOL_VERSION,
+    Boot, ConventionId, NodeId, PROTOCOL_VERSION,
     limits::{HANDSHAKES_MAX, JOINS_MAX},
 };
 use parking_lot::Mutex;
@@ -44,8 +45,13 @@ pub trait Door: Send + Sync + 'static {
 /// An agent's end of all its connections. Clones are the same endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    inner: quinn::Endpoint,
-    shared: Arc<Shared>,
+    inner: Inner,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Quic(quinn::Endpoint, Arc<Shared>),
+    Simulated(simulated::Port),
 }
 
 #[derive(Debug)]
@@ -125,16 +131,15 @@ impl Endpoint {
         let crypto = tls::server(&identity, &protocols)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(settings.transport_of_strangers()).max_incoming(4 * HANDSHAKES_MAX);
-        let inner = bind_socket(listen, &settings, Some(server))?;
-        Ok(Self {
-            inner,
-            shared: Arc::new(Shared {
-                identity,
-                settings,
-                accepting: Mutex::default(),
-                joins: Semaphore::new(JOINS_MAX),
-            }),
-        })
+        let endpoint = bind_socket(listen, &settings, Some(server))?;
+        let shared = Shared { identity, settings, accepting: Mutex::default(), joins: Semaphore::new(JOINS_MAX) };
+        Ok(Self { inner: Inner::Quic(endpoint, Arc::new(shared)) })
+    }
+
+    /// A port of a simulation.
+    #[must_use]
+    pub const fn simulated(port: simulated::Port) -> Self {
+        Self { inner: Inner::Simulated(port) }
     }
 
     /// Where it listens.
@@ -142,25 +147,38 @@ impl Endpoint {
     /// # Errors
     /// The operating system does not say.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        match &self.inner {
+            Inner::Quic(endpoint, _) => endpoint.local_addr(),
+            Inner::Simulated(port) => Ok(port.address()),
+        }
     }
 
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
-        &self.shared.identity
+        match &self.inner {
+            Inner::Quic(_, shared) => &shared.identity,
+            Inner::Simulated(port) => port.identity(),
+        }
     }
 
     /// Connections open now.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.inner.open_connections()
+        match &self.inner {
+            Inner::Quic(endpoint, _) => endpoint.open_connections(),
+            Inner::Simulated(port) => port.connections(),
+        }
     }
 
     /// Begins to accept, in a task on the current runtime, until the endpoint is closed.
     pub fn listen(&self, door: Arc<dyn Door>) {
-        let task = tokio::spawn(accept_all(self.clone(), door));
-        if let Some(before) = self.shared.accepting.lock().replace(task) {
+        let (endpoint, shared) = match &self.inner {
+            Inner::Quic(endpoint, shared) => (endpoint, shared),
+            Inner::Simulated(port) => return port.listen(door),
+        };
+        let task = tokio::spawn(accept_all(endpoint.clone(), shared.clone(), door));
+        if let Some(before) = shared.accepting.lock().replace(task) {
             before.abort();
         }
     }
@@ -170,55 +188,73 @@ impl Endpoint {
     /// # Errors
     /// See [`DialError`].
     pub async fn dial(&self, address: SocketAddr, node: NodeId, kind: Kind) -> Result<Connection, DialError> {
-        let within = self.shared.settings.dial_within;
-        let outcome = timeout(within, self.connect(address, node, kind)).await;
-        outcome.unwrap_or_else(|_| Err(DialError::Unreachable { address, why: format!("no answer within {within:?}") }))
-    }
-
-    async fn connect(&self, address: SocketAddr, node: NodeId, kind: Kind) -> Result<Connection, DialError> {
-        let local = |why: &dyn std::fmt::Display| DialError::Local { address, why: why.to_string() };
-        let Shared { identity, settings, .. } = &*self.shared;
-        let judge = Judge::of_dial(identity.clone(), node);
-        let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(settings.transport());
-        if kind == Kind::Large {
-            config.initial_dst_cid_provider(Arc::new(large_id));
-        }
-        let name = tls::dns_name(identity.convention(), node);
-        let connecting = self.inner.connect_with(config, address, &name).map_err(|error| local(&error))?;
-        let connection = connecting.await.map_err(|error| match judge.found() {
-            Some(TlsError::OtherConvention { has, wants }) => DialError::OtherConvention { address, has, wants },
-            Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
-            _ => dial_error(address, error),
-        })?;
-        let greeting = match greeting::greet(&connection, settings.boot).await {
-            Ok(greeting) => greeting,
-            // A refusal closes the connection; the stream's error alone does not say why.
-            Err(error) => {
-                return Err(match timeout(Duration::from_millis(200), connection.closed()).await {
-                    Ok(closed) => dial_error(address, closed),
-                    Err(_) => DialError::Unreachable { address, why: error.to_string() },
-                });
+        let (within, outcome) = match &self.inner {
+            Inner::Quic(endpoint, shared) => {
+                let within = shared.settings.dial_within;
+                (within, timeout(within, connect(endpoint, shared, address, node, kind)).await)
+            }
+            Inner::Simulated(port) => {
+                let within = Settings::new(Boot(0)).dial_within;
+                (within, timeout(within, port.dial(address, node, kind)).await)
             }
         };
-        if greeting.protocol != PROTOCOL_VERSION {
-            connection.close(Code::Version.into(), b"another protocol version");
-            return Err(DialError::OtherVersion { address });
-        }
-        let certificate = certificate(&connection).map_err(|why| DialError::Unreachable { address, why })?;
-        Ok(Connection::new(connection, peer(certificate, greeting.boot, address), kind, true))
+        outcome.unwrap_or_else(|_| Err(DialError::Unreachable { address, why: format!("no answer within {within:?}") }))
     }
 
     /// Closes every connection, stops accepting, and waits until the peers have heard of it, a second at most.
     pub async fn close(&self, text: &str) {
-        self.inner.close(Code::Done.into(), text.as_bytes());
-        let accepting = self.shared.accepting.lock().take();
+        let (endpoint, shared) = match &self.inner {
+            Inner::Quic(endpoint, shared) => (endpoint, shared),
+            Inner::Simulated(port) => return port.close(text),
+        };
+        endpoint.close(Code::Done.into(), text.as_bytes());
+        let accepting = shared.accepting.lock().take();
         if let Some(task) = accepting {
             let _ = task.await;
         }
-        let _ = timeout(CLOSE_WITHIN, self.inner.wait_idle()).await;
+        let _ = timeout(CLOSE_WITHIN, endpoint.wait_idle()).await;
     }
+}
+
+async fn connect(
+    endpoint: &quinn::Endpoint,
+    shared: &Shared,
+    address: SocketAddr,
+    node: NodeId,
+    kind: Kind,
+) -> Result<Connection, DialError> {
+    let local = |why: &dyn std::fmt::Display| DialError::Local { address, why: why.to_string() };
+    let Shared { identity, settings, .. } = shared;
+    let judge = Judge::of_dial(identity.clone(), node);
+    let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(settings.transport());
+    if kind == Kind::Large {
+        config.initial_dst_cid_provider(Arc::new(large_id));
+    }
+    let name = tls::dns_name(identity.convention(), node);
+    let connecting = endpoint.connect_with(config, address, &name).map_err(|error| local(&error))?;
+    let connection = connecting.await.map_err(|error| match judge.found() {
+        Some(TlsError::OtherConvention { has, wants }) => DialError::OtherConvention { address, has, wants },
+        Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
+        _ => dial_error(address, error),
+    })?;
+    let greeting = match greeting::greet(&connection, settings.boot).await {
+        Ok(greeting) => greeting,
+        // A refusal closes the connection; the stream's error alone does not say why.
+        Err(error) => {
+            return Err(match timeout(Duration::from_millis(200), connection.closed()).await {
+                Ok(closed) => dial_error(address, closed),
+                Err(_) => DialError::Unreachable { address, why: error.to_string() },
+            });
+        }
+    };
+    if greeting.protocol != PROTOCOL_VERSION {
+        connection.close(Code::Version.into(), b"another protocol version");
+        return Err(DialError::OtherVersion { address });
+    }
+    let certificate = certificate(&connection).map_err(|why| DialError::Unreachable { address, why })?;
+    Ok(Connection::new(connection, peer(certificate, greeting.boot, address), kind, true))
 }
 
 fn dial_error(address: SocketAddr, error: quinn::ConnectionError) -> DialError {
@@ -247,9 +283,9 @@ fn is_large_id(id: &[u8]) -> bool {
 }
 
 /// Accepts until the endpoint closes. Handshakes run beside each other, so that a slow peer delays nobody.
-async fn accept_all(endpoint: Endpoint, door: Arc<dyn Door>) {
+async fn accept_all(endpoint: quinn::Endpoint, shared: Arc<Shared>, door: Arc<dyn Door>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    while let Some(incoming) = endpoint.inner.accept().await {
+    while let Some(incoming) = endpoint.accept().await {
         let busy = permits.available_permits() < HANDSHAKES_MAX / 2;
         if busy && !incoming.remote_address_validated() && incoming.may_retry() {
             // Under load a sender first has to show that its address is its own.
@@ -261,12 +297,12 @@ async fn accept_all(endpoint: Endpoint, door: Arc<dyn Door>) {
             continue;
         };
         // What carries a connection is settled with its first packet, before its kind is known for sure.
-        let large = endpoint.shared.settings.large.as_ref().filter(|_| is_large_id(&incoming.orig_dst_cid()));
+        let large = shared.settings.large.as_ref().filter(|_| is_large_id(&incoming.orig_dst_cid()));
         let runtime = large.cloned().unwrap_or_else(runtime::Handle::current);
-        let (endpoint, door) = (endpoint.shared.clone(), door.clone());
+        let (shared, door) = (shared.clone(), door.clone());
         runtime.spawn(async move {
             let from = incoming.remote_address();
-            if let Err(why) = accept_one(&endpoint, incoming, &*door).await {
+            if let Err(why) = accept_one(&shared, incoming, &*door).await {
                 tracing::debug!(%from, why, "an incoming connection was refused");
             }
             drop(permit);

@@ -23,6 +23,8 @@ mod greeting;
 pub mod lanes;
 mod message;
 mod settings;
+#[doc(hidden)]
+pub mod simulated;
 
 pub use connection::{Closed, Code, Connection, Kind, Peer, Seen, stays};
 pub use control::{Control, DatagramError, Publisher, RequestError, Serve, Subscription};

@@ -1,7 +1,7 @@
 //! openraft's log storage over the writer.
 
 use super::{
-    Entry, LogId, OpenError, StorageError, Store, TypeConfig, Vote,
+    Entry, LogId, Medium, OpenError, StorageError, Store, TypeConfig, Vote,
     machine::{Machine, SharedMachine},
     writer::Write,
 };
@@ -10,7 +10,7 @@ use openraft::{
     storage::{LogFlushed, RaftLogStorage},
 };
 use parking_lot::RwLock;
-use std::{collections::BTreeMap, fmt::Debug, io, ops::RangeBounds, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, io, ops::RangeBounds, sync::Arc};
 use tokio::sync::watch;
 
 /// The Raft log: what is not purged, in memory and on disk.
@@ -27,10 +27,10 @@ struct Kept {
     vote: Option<Vote>,
 }
 
-/// Opens the file at `path`: the log, and the state machine as its last snapshot left it.
-pub(crate) fn open(path: &Path, version: Arc<watch::Sender<u64>>) -> Result<(Log, SharedMachine), OpenError> {
-    let (store, found) = Store::open(path)?;
-    let machine = Machine::new(found.snapshot, path)?;
+/// Opens the file: the log, and the state machine as its last snapshot left it.
+pub(crate) fn open(medium: &Medium, version: Arc<watch::Sender<u64>>) -> Result<(Log, SharedMachine), OpenError> {
+    let (store, found) = Store::open(medium)?;
+    let machine = Machine::new(found.snapshot, medium.path())?;
     let entries = found.entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect();
     let kept = Kept { entries, purged: found.purged, vote: found.vote };
     let log = Log { store: store.clone(), shared: Arc::new(RwLock::new(kept)) };

@@ -1,4 +1,5 @@
-//! The Raft log and the directory's snapshots on disk: one redb file per voter-to-be, one thread that writes it.
+//! The Raft log and the directory's snapshots on disk: one redb file per voter-to-be, one thread that writes it (in a
+//! simulation: one task).
 //!
 //! - **ST-1.** Whoever is told that something is written will find it after a crash: a callback or answer is given
 //!   only after the transaction that holds it was committed with an fsync.
@@ -7,10 +8,13 @@
 
 mod log;
 mod machine;
+mod medium;
 mod writer;
 
 pub(crate) use log::{Log, open};
 pub(crate) use machine::SharedMachine;
+pub use medium::Disk;
+pub(crate) use medium::Medium;
 pub(crate) use writer::OpenError;
 use writer::Store;
 
@@ -27,7 +31,7 @@ openraft::declare_raft_types!(
         Node = openraft::EmptyNode,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = Vec<u8>,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 /// One log entry: up to [`odeon_protocol::limits::BATCH_MAX`] commands.

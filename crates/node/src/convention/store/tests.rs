@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 fn open_in(dir: &Path) -> (Log, SharedMachine) {
-    open(&dir.join("directory.redb"), Arc::new(watch::Sender::new(0))).unwrap()
+    open(&Medium::File(dir.join("directory.redb")), Arc::new(watch::Sender::new(0))).unwrap()
 }
 
 struct Builder;
@@ -81,6 +81,6 @@ async fn a_file_that_is_none_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("directory.redb");
     std::fs::write(&path, b"this is no database").unwrap();
-    let error = open(&path, Arc::new(watch::Sender::new(0))).err().unwrap().to_string();
+    let error = open(&Medium::File(path.clone()), Arc::new(watch::Sender::new(0))).err().unwrap().to_string();
     assert!(error.contains("directory.redb") && error.contains("restore it"), "{error}");
 }

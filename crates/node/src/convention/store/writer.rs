@@ -1,16 +1,17 @@
 //! The one thread that writes the file, and what it is asked to write.
 
-use super::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
+use super::{Entry, LogId, SnapshotMeta, TypeConfig, Vote, medium::Medium};
+use crate::queue::Queue;
 use openraft::storage::LogFlushed;
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -85,29 +86,71 @@ pub(crate) enum OpenError {
 /// The open file: hands writes to its thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    writes: mpsc::Sender<Write>,
+    writes: Writes,
     /// Written with the next transaction, never with one of its own: it only saves re-applying.
     committed: Arc<Mutex<Option<LogId>>>,
 }
 
+/// The way to whatever writes.
+#[derive(Clone)]
+enum Writes {
+    Thread(mpsc::Sender<Write>),
+    Task(Arc<Queue<Write>>),
+}
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writes")
+    }
+}
+
 impl Store {
     /// Opens or makes the file and starts its thread, which ends when the last clone is dropped.
-    pub(super) fn open(path: &Path) -> Result<(Self, Found), OpenError> {
+    pub(super) fn open(medium: &Medium) -> Result<(Self, Found), OpenError> {
+        let path = medium.path();
         let file = |source: redb::Error| OpenError::File { path: path.to_owned(), source };
-        let database = Database::create(path).map_err(|error| file(error.into()))?;
+        let database = medium.open().map_err(|error| file(error.into()))?;
         let found = read_all(&database, path)?;
-        let (writes, queue) = mpsc::channel();
         let committed = Arc::new(Mutex::new(found.committed));
         let writer = Writer { database, committed: committed.clone() };
-        std::thread::Builder::new()
-            .name("odeon-storage".into())
-            .spawn(move || writer.run(&queue))
-            .map_err(|error| file(redb::Error::Io(error)))?;
+        let writes = match medium {
+            Medium::File(_) => {
+                let (writes, queue) = mpsc::channel();
+                std::thread::Builder::new()
+                    .name("odeon-storage".into())
+                    .spawn(move || writer.run(&queue))
+                    .map_err(|error| file(redb::Error::Io(error)))?;
+                Writes::Thread(writes)
+            }
+            Medium::Simulated(disk) => {
+                let (queue, disk) = (Arc::<Queue<Write>>::default(), disk.clone());
+                let writes = queue.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let group = queue.take().await;
+                        sleep(disk.sync_takes()).await;
+                        if let Some(done) = writer.write(group) {
+                            drop(writer);
+                            // Nobody may wait.
+                            let _ = done.send(());
+                            return;
+                        }
+                    }
+                });
+                Writes::Task(writes)
+            }
+        };
         Ok((Self { writes, committed }, found))
     }
 
     pub(super) fn write(&self, write: Write) -> io::Result<()> {
-        self.writes.send(write).map_err(|_| io::Error::other("the storage thread has ended"))
+        match &self.writes {
+            Writes::Thread(writes) => writes.send(write).map_err(|_| io::Error::other("the storage thread has ended")),
+            Writes::Task(queue) => {
+                queue.push(write);
+                Ok(())
+            }
+        }
     }
 
     /// Writes and waits until it is on disk.
@@ -141,32 +184,34 @@ struct Writer {
 
 impl Writer {
     fn run(self, queue: &mpsc::Receiver<Write>) {
-        let mut closing = None;
         while let Ok(first) = queue.recv() {
-            let mut group = Vec::new();
-            for write in std::iter::once(first).chain(queue.try_iter()) {
-                match write {
-                    Write::Close { done } => {
-                        closing = Some(done);
-                        break;
-                    }
-                    write => group.push(write),
+            if let Some(done) = self.write(std::iter::once(first).chain(queue.try_iter())) {
+                // The file is closed before whoever waits for that is told.
+                drop(self);
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Writes everything up to an order to close, which is answered.
+    fn write(&self, writes: impl IntoIterator<Item = Write>) -> Option<oneshot::Sender<()>> {
+        let (mut group, mut closing) = (Vec::new(), None);
+        for write in writes {
+            match write {
+                Write::Close { done } => {
+                    closing = Some(done);
+                    break;
                 }
-            }
-            let result = self.commit(&group);
-            if let Err(error) = &result {
-                tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
-            }
-            group.into_iter().for_each(|write| write.finish(&result));
-            if closing.is_some() {
-                break;
+                write => group.push(write),
             }
         }
-        // The file is closed before whoever waits for that is told.
-        drop(self);
-        if let Some(done) = closing {
-            let _ = done.send(());
+        let result = self.commit(&group);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
         }
+        group.into_iter().for_each(|write| write.finish(&result));
+        closing
     }
 
     fn commit(&self, group: &[Write]) -> Result<(), redb::Error> {

@@ -1,7 +1,7 @@
 //! One connection's part in the life of lanes: resume, then a task per stream and direction until it ends.
 
 use super::{
-    super::connection::{Closed, Code, Connection, Kind},
+    super::connection::{Closed, Code, Connection, Inner, Kind},
     Shared, lanes_of,
     large::Progress,
 };
@@ -143,7 +143,10 @@ async fn carry(
     generation: u64,
     tasks: &mut JoinSet<io::Result<()>>,
 ) -> io::Result<()> {
-    let (inner, kind) = (connection.inner().clone(), connection.kind());
+    let kind = connection.kind();
+    let Inner::Quic(inner) = connection.inner().clone() else {
+        return Err(io::Error::other("frames are not carried by connections of a simulation"));
+    };
     let mut acks_out = inner.open_uni().await?;
     // Heard and said before anything else: the rest of a busy stream must not delay them.
     let _ = acks_out.set_priority(10);

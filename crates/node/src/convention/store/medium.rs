@@ -1,0 +1,88 @@
+//! Where the directory's file is: on a disk, or in a simulation's memory.
+
+use parking_lot::Mutex;
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// See the module's head.
+#[derive(Clone, Debug)]
+pub(crate) enum Medium {
+    File(PathBuf),
+    Simulated(Disk),
+}
+
+impl Medium {
+    /// For errors.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Simulated(_) => Path::new("a simulated disk"),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Database, DatabaseError> {
+        match self {
+            Self::File(path) => Database::create(path),
+            Self::Simulated(disk) => Builder::new().create_with_backend(disk.clone()),
+        }
+    }
+}
+
+/// A disk of a simulation. It outlives the process that writes it; what a process had asked for and was not told to be
+/// written is lost with it. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    sync_micros: Arc<AtomicU64>,
+}
+
+impl Disk {
+    /// From now on it takes so long until something is written.
+    pub fn set_sync(&self, takes: Duration) {
+        self.sync_micros.store(takes.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// How long it takes until something is written.
+    pub(super) fn sync_takes(&self) -> Duration {
+        Duration::from_micros(self.sync_micros.load(Ordering::Relaxed))
+    }
+}
+
+fn outside() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the disk")
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let (bytes, offset) = (self.bytes.lock(), offset as usize);
+        out.copy_from_slice(bytes.get(offset..offset + out.len()).ok_or_else(outside)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.lock().resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let (mut bytes, offset) = (self.bytes.lock(), offset as usize);
+        bytes.get_mut(offset..offset + data.len()).ok_or_else(outside)?.copy_from_slice(data);
+        Ok(())
+    }
+}

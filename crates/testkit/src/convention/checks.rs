@@ -1,0 +1,181 @@
+//! What has to hold at every instant, as seen by somebody who sees everything.
+//!
+//! - **CC-1.** A host may run named actors under a lease only as long as no voter has logged that lease's end.
+//! - **CC-2.** No name is held twice: of all grants of a name at most one is held under a lease that still runs.
+//! - **CC-3.** Copies of the directory of the same version are equal, and epochs grow from version to version.
+//! - **CC-4.** The start of an agent is given up only where its host was away for long.
+
+use super::machine::Machine;
+use odeon_protocol::{Boot, NodeId, Time};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+/// A host that was away for less than this is not given up: the limit is 30 s.
+const AWAY: Duration = Duration::from_secs(25);
+
+/// A name, granted.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) name: Arc<str>,
+    pub(super) machine: usize,
+    pub(super) boot: Boot,
+    pub(super) generation: u64,
+    pub(super) epoch: u64,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) now: Time,
+    pub(super) machines: &'a [Machine],
+    /// How long a host is away, or was just now.
+    pub(super) absence: &'a dyn Fn(usize) -> Duration,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// The newest that any voter has logged of a member: its boot, its lease's generation, whether it is given up.
+    newest: BTreeMap<NodeId, (Boot, u64, bool)>,
+    /// The copies' contents and epochs, by version.
+    versions: BTreeMap<u64, (u64, u64)>,
+    looked: BTreeMap<(u64, Boot), u64>,
+    grants: BTreeMap<Arc<str>, Vec<Grant>>,
+    pub(super) granted: u64,
+    pub(super) leases_lost: u64,
+    pub(super) boots_over: u64,
+    pub(super) sum: u64,
+}
+
+/// Under which lease a host may run its named actors now.
+pub(super) fn may_run(machine: &Machine) -> Option<(NodeId, Boot, u64)> {
+    let process = machine.process.as_ref().filter(|_| machine.runs())?;
+    let lease = *process.lease.borrow();
+    let may = !lease.lost && machine.lease_clock < lease.pause_at;
+    may.then(|| (process.handle.me(), process.handle.boot(), lease.generation))
+}
+
+fn hashed(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Checks {
+    /// Something was seen.
+    pub(super) fn note(&mut self, what: impl Hash) {
+        self.sum = hashed((self.sum, what));
+    }
+
+    /// A claim was granted.
+    pub(super) fn granted(&mut self, grant: Grant) {
+        self.granted += 1;
+        self.note((&grant.name, grant.epoch, grant.machine));
+        self.grants.entry(grant.name.clone()).or_default().push(grant);
+    }
+
+    /// Looks at everything.
+    pub(super) fn look(&mut self, scene: &Scene<'_>) -> Result<(), String> {
+        let machines = scene.machines;
+        for index in 0..machines.len() {
+            self.look_at_copy(scene, index)?;
+        }
+        let running: Vec<_> = machines.iter().map(may_run).collect();
+        for (machine, (node, boot, generation)) in machines.iter().zip(&running).filter_map(|(m, r)| Some((m, (*r)?))) {
+            if let Some((newest, now, _)) =
+                self.newest.get(&node).filter(|newest| (newest.0, newest.1) > (boot, generation))
+            {
+                let name = machine.name();
+                return Err(format!(
+                    "{name} may run its named actors under boot {boot}, generation {generation}; logged are {newest}, {now}"
+                ));
+            }
+        }
+        self.look_at_grants(&running)
+    }
+
+    fn look_at_grants(&mut self, running: &[Option<(NodeId, Boot, u64)>]) -> Result<(), String> {
+        let held = |grant: &Grant| {
+            running[grant.machine]
+                .is_some_and(|(_, boot, generation)| (boot, generation) == (grant.boot, grant.generation))
+        };
+        for (name, grants) in self.grants.iter_mut().filter(|(_, grants)| grants.len() > 1) {
+            let holders: Vec<_> = grants.iter().filter(|grant| held(grant)).collect();
+            if holders.len() > 1 {
+                return Err(format!("{name} is held twice: {holders:?}"));
+            }
+            if let Some(last) = grants.iter().max_by_key(|grant| grant.epoch).cloned()
+                && holders.first().is_none_or(|holder| holder.epoch == last.epoch)
+                && grants.len() > 4
+            {
+                *grants = vec![last];
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_copy(&mut self, scene: &Scene<'_>, index: usize) -> Result<(), String> {
+        let Scene { now, machines, absence } = *scene;
+        let machine = &machines[index];
+        let Some(process) = machine.process.as_ref().filter(|_| machine.runs()) else { return Ok(()) };
+        let before = self.looked.entry((machine.number, process.handle.boot())).or_default();
+        let (version, epoch, content, members) = process.handle.directory(|directory| {
+            let version = directory.version();
+            if version == *before {
+                return (version, 0, 0, Vec::new());
+            }
+            let of =
+                |member: &odeon_cluster::directory::Member| (member.node, member.boot, member.generation, member.dead);
+            let members: Vec<_> = directory.members().map(of).collect();
+            let names = directory.names().map(|name| (&name.name, name.state, name.holder, name.epoch));
+            let content = hashed((&members, names.collect::<Vec<_>>(), directory.epoch()));
+            (version, directory.epoch(), content, members)
+        });
+        if version == *before {
+            return Ok(());
+        }
+        if version < *before {
+            return Err(format!("the copy of {} went from version {before} to {version}", machine.name()));
+        }
+        *before = version;
+        self.note((now.as_nanos(), index, version, content));
+        for (node, boot, generation, dead) in members {
+            let newest = self.newest.entry(node).or_insert((boot, generation, dead));
+            if newest.0 == boot && newest.1 < generation {
+                self.leases_lost += generation - newest.1;
+            }
+            let given_up = dead && newest.0 == boot && !newest.2;
+            *newest = (*newest).max((boot, generation, dead));
+            if given_up {
+                self.boots_over += 1;
+                let same = |machine: &Machine| {
+                    machine
+                        .process
+                        .as_ref()
+                        .is_some_and(|process| (process.handle.me(), process.handle.boot()) == (node, boot))
+                };
+                if let Some(host) = machines.iter().position(same).filter(|host| absence(*host) < AWAY) {
+                    return Err(format!("{} was given up after {:?} of absence", machines[host].name(), absence(host)));
+                }
+            }
+        }
+        self.look_at_version(version, epoch, content, &machine.name())
+    }
+
+    fn look_at_version(&mut self, version: u64, epoch: u64, content: u64, name: &str) -> Result<(), String> {
+        if self.versions.get(&version).is_some_and(|known| *known != (content, epoch)) {
+            return Err(format!("the copy of {name} differs from another one of version {version}"));
+        }
+        let earlier = self.versions.range(..version).next_back().map(|(_, (_, epoch))| *epoch);
+        let later = self.versions.range(version + 1..).next().map(|(_, (_, epoch))| *epoch);
+        if earlier.is_some_and(|earlier| earlier > epoch) || later.is_some_and(|later| later < epoch) {
+            return Err(format!("the epoch {epoch} of version {version} is not between those before and after"));
+        }
+        self.versions.insert(version, (content, epoch));
+        Ok(())
+    }
+}

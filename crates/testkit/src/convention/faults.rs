@@ -1,0 +1,71 @@
+//! What is broken, and for how long.
+
+use crate::Random;
+use std::time::Duration;
+
+/// A way to break something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// A host neither hears the others nor is heard.
+    Cut,
+    /// A host does not hear the others.
+    Deaf,
+    /// A host is not heard.
+    Mute,
+    /// Two hosts do not reach each other; all others reach both.
+    Split,
+    /// A host's process stands still, its clocks go on.
+    Freeze,
+    /// A machine stands still, and one of its clocks with it.
+    Suspend,
+    /// A process ends without a word and is started anew.
+    Kill,
+    /// Much of what a host sends and is sent is lost.
+    Lossy,
+    /// A disk takes long.
+    SlowDisk,
+}
+
+pub(super) const FAULTS: [Fault; 9] = [
+    Fault::Cut,
+    Fault::Deaf,
+    Fault::Mute,
+    Fault::Split,
+    Fault::Freeze,
+    Fault::Suspend,
+    Fault::Kill,
+    Fault::Lossy,
+    Fault::SlowDisk,
+];
+
+/// Those that no leader falls by.
+pub(super) const LIGHT: [Fault; 2] = [Fault::Lossy, Fault::SlowDisk];
+
+impl Fault {
+    /// How long it lasts where leaders last: long enough that a host is given up for it.
+    pub(super) fn lasts_long(self, random: &mut Random) -> Duration {
+        match self {
+            Self::Cut | Self::Mute | Self::Deaf | Self::Freeze | Self::Suspend => {
+                Duration::from_millis(25_000 + random.below(18_000))
+            }
+            _ => self.lasts(random),
+        }
+    }
+
+    /// Whether the host cannot do its part meanwhile.
+    pub(super) const fn is_outage(self) -> bool {
+        !matches!(self, Self::Lossy | Self::SlowDisk | Self::Split)
+    }
+
+    /// How long it lasts: mostly about as long as a lease, sometimes so long that a start of an agent is given up.
+    pub(super) fn lasts(self, random: &mut Random) -> Duration {
+        let millis = match (self, random.below(100)) {
+            (Self::Cut | Self::Freeze | Self::Suspend | Self::Deaf, 0..4) => 31_000 + random.below(6_000),
+            (Self::Kill, _) => 50 + random.below(6_000),
+            (Self::Lossy | Self::SlowDisk, _) => 2_000 + random.below(10_000),
+            (_, 0..50) => 100 + random.below(2_900),
+            _ => 2_000 + random.below(8_000),
+        };
+        Duration::from_millis(millis)
+    }
+}

@@ -1,0 +1,183 @@
+//! One host: its clocks, its disk, and its agent's process while there is one.
+
+use odeon_node::{
+    Bind, Config,
+    convention::{self, Disk, Handle, Lease, Over, Simulated, StartError, start_simulated},
+    identity::{Belonging, DataDir},
+};
+use odeon_protocol::{
+    Time,
+    simulated::{Clocks, set_clocks},
+};
+use odeon_transport::{quic::simulated::Network, tls::NodeKey};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime::{Builder, RngSeed, Runtime},
+    sync::watch,
+    time::{Instant, advance, sleep_until},
+};
+
+/// The time of day at which every run begins: 2026-01-01.
+const DAY: Duration = Duration::from_secs(1_767_225_600);
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) number: u64,
+    pub(super) address: SocketAddr,
+    pub(super) disk: Disk,
+    /// Its clocks run so many millionths too fast.
+    pub(super) fast: i64,
+    pub(super) process: Option<Process>,
+    /// It does not run: `SIGSTOP`, or suspended as a whole.
+    pub(super) stands: bool,
+    /// By the clock on which its agent counts leases, as of its last run.
+    pub(super) lease_clock: Time,
+    data: PathBuf,
+    monotonic: Time,
+    suspended: Duration,
+}
+
+/// The agent's process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) handle: Handle,
+    pub(super) lease: watch::Receiver<Lease>,
+    pub(super) over: watch::Receiver<Option<Over>>,
+    /// Its own time at its start, by tokio and by the machine.
+    origin: (Instant, Time),
+    // Last: what runs on it holds the rest.
+    runtime: Runtime,
+}
+
+/// The key of a host, PEM: PKCS #8 of an Ed25519 seed.
+fn key(number: u64) -> String {
+    const HEAD: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = HEAD.into_iter().chain([number as u8; 32]).collect();
+    let quads = bytes.chunks(3).map(|three| three.iter().fold(0, |all, byte| all << 8 | usize::from(*byte)));
+    let letters = quads.flat_map(|quad| [18, 12, 6, 0].map(|shift| char::from(LETTERS[quad >> shift & 63])));
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", letters.collect::<String>())
+}
+
+impl Machine {
+    pub(super) fn new(number: u64, data: PathBuf, fast: i64) -> Self {
+        Self {
+            number,
+            address: SocketAddr::from(([10, 0, 0, number as u8], 7400)),
+            disk: Disk::default(),
+            fast,
+            process: None,
+            stands: false,
+            lease_clock: Time::ZERO,
+            data,
+            monotonic: Time::ZERO + Duration::from_secs(1000 * number),
+            suspended: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("h{}", self.number)
+    }
+
+    pub(super) fn key(&self) -> NodeKey {
+        NodeKey::from_pem(&key(self.number)).expect("a key")
+    }
+
+    /// Prepares its data directory as joining does.
+    pub(super) fn join(&self, belonging: Belonging) {
+        let data = DataDir::open(&self.data, &self.name(), || Ok(key(self.number))).expect("an own directory");
+        data.update(|kept| *kept = Some(belonging)).expect("a directory that takes it");
+        data.close();
+    }
+
+    /// Starts the agent.
+    pub(super) fn start(&mut self, now: Time, network: &Network, bootstrap: bool) -> Result<(), StartError> {
+        let seed = RngSeed::from_bytes(&[now.as_nanos(), self.number].map(u64::to_le_bytes).concat());
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).rng_seed(seed).build().expect("a runtime");
+        let mut config = Config::new(self.name(), &self.data);
+        (config.listen, config.bootstrap, config.http) = (Bind::asked(self.address), bootstrap, None);
+        config.advertise = Some(self.address.to_string());
+        let simulated = Simulated { network: network.clone(), disk: self.disk.clone(), key: key(self.number) };
+        let origin = (runtime.block_on(async { Instant::now() }), self.monotonic);
+        self.keep_time(origin);
+        let handle = runtime.block_on(start_simulated(&config, simulated))?;
+        // Where a file would be: without it a voter does not start again.
+        std::fs::write(self.data.join("directory.redb"), []).expect("an own directory");
+        let (lease, over) = (handle.lease(), handle.over());
+        self.process = Some(Process { handle, lease, over, origin, runtime });
+        Ok(())
+    }
+
+    /// Its clocks are those that everything on this thread reads, as long as it runs.
+    fn keep_time(&self, (origin, began): (Instant, Time)) {
+        let suspended = self.suspended;
+        set_clocks(Some(Box::new(move || {
+            let monotonic = began + Instant::now().duration_since(origin);
+            let boot = monotonic + suspended;
+            let wall = SystemTime::UNIX_EPOCH + DAY + boot.since(Time::ZERO);
+            Clocks { boot, monotonic, wall }
+        })));
+    }
+
+    /// Whether its process runs now.
+    pub(super) fn runs(&self) -> bool {
+        self.process.is_some() && !self.stands
+    }
+
+    /// Time passes, nothing runs; a machine that is suspended does not count it on one of its clocks.
+    pub(super) fn stand(&mut self, span: Duration, suspended: bool) {
+        let span = self.own(span);
+        if suspended {
+            self.suspended += span;
+        } else {
+            self.monotonic = self.monotonic + span;
+        }
+    }
+
+    fn own(&self, span: Duration) -> Duration {
+        let nanos = span.as_nanos() as i64;
+        Duration::from_nanos((nanos + nanos / 1_000_000 * self.fast) as u64)
+    }
+
+    /// Everything on the host runs for a while.
+    pub(super) fn run(&mut self, span: Duration) {
+        self.stand(span, false);
+        let Some(process) = &self.process else { return };
+        let _host = tracing::info_span!("host", number = self.number).entered();
+        self.keep_time(process.origin);
+        let (began, until) = (process.origin.0, self.monotonic.since(process.origin.1));
+        self.lease_clock = process.runtime.block_on(async move {
+            // After it stood still all timers are late at once.
+            let late = until.saturating_sub(began.elapsed());
+            if late > span * 3 {
+                advance(late.saturating_sub(span)).await;
+            }
+            sleep_until(began + until).await;
+            convention::now()
+        });
+    }
+
+    /// Does something as the agent's process does it.
+    pub(super) fn within<T>(&self, what: impl FnOnce(&Handle) -> T) -> Option<T> {
+        let process = self.process.as_ref()?;
+        let _host = tracing::info_span!("host", number = self.number).entered();
+        self.keep_time(process.origin);
+        let _runtime = process.runtime.enter();
+        Some(what(&process.handle))
+    }
+
+    /// Its process ends without a word.
+    pub(super) fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            self.keep_time(process.origin);
+            drop(process);
+        }
+        self.stands = false;
+    }
+}

@@ -1,0 +1,67 @@
+//! Agents under faults: the shipped convention (Raft group, leases, gossip, change stream, voters) of several hosts on
+//! simulated time, network and disks.
+//!
+//! Each host has clocks of its own and a runtime of its own, whose time stands still while nobody moves it (`machine`).
+//! What agents say to each other lies in a network that delays, loses and cuts (`paths`). [`run`] forms a convention of
+//! three or five voters, has them claim names, and breaks things (`faults`): hosts are cut off on one side or both,
+//! frozen, suspended, killed and started anew, disks are slow, clocks run fast. After every step the guarantees are
+//! checked (`checks`); once the faults have ended, that everybody agrees again. A run follows from its seed alone.
+//!
+//! Processes, actors and frames are not here: see [`crate::links`].
+
+mod checks;
+mod faults;
+mod machine;
+mod paths;
+mod world;
+
+pub use faults::Fault;
+
+use std::{collections::BTreeMap, fmt};
+
+/// What a run was like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Hosts.
+    pub hosts: u64,
+    /// Simulated seconds.
+    pub seconds: u64,
+    /// Names granted.
+    pub grants: u64,
+    /// Leases lost, as the directory has it.
+    pub leases_lost: u64,
+    /// Changes of the leader.
+    pub leaders: u64,
+    /// Starts of agents that were given up.
+    pub boots_over: u64,
+    /// Faults injected.
+    pub faults: BTreeMap<Fault, u64>,
+    /// A sum over everything that was seen, in order.
+    pub sum: u64,
+}
+
+/// What a run found.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// The seed that repeats it.
+    pub seed: u64,
+    /// What does not hold.
+    pub what: String,
+    /// What was done, in order.
+    pub story: Vec<String>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.what)?;
+        self.story.iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// What does not hold.
+pub fn run(seed: u64) -> Result<Report, Broken> {
+    world::World::new(seed).run()
+}

@@ -1,0 +1,91 @@
+//! Agents under faults, seed by seed. With `ODEON_SHOW=info` the agents' logs are shown.
+
+use odeon_protocol::planted;
+use odeon_testkit::convention::{self, Broken, Report};
+use std::{env, ops::Range, thread};
+
+/// The seeds to run: 500, or `ODEON_SEEDS=from..to`.
+fn seeds() -> Range<u64> {
+    let Ok(text) = env::var("ODEON_SEEDS") else { return 0..500 };
+    let (from, to) = text.split_once("..").expect("ODEON_SEEDS=from..to");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+fn show() {
+    if let Some(level) = env::var("ODEON_SHOW").ok().and_then(|level| level.parse::<tracing::Level>().ok()) {
+        // It may be set already.
+        let _ = tracing_subscriber::fmt().without_time().with_ansi(false).with_max_level(level).try_init();
+    }
+}
+
+fn run_all(seeds: Range<u64>) -> (Vec<Report>, Vec<Broken>) {
+    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let workers: Vec<_> = (0..threads)
+        .map(|first| {
+            let seeds = seeds.clone().skip(first as usize).step_by(threads as usize);
+            thread::spawn(move || seeds.map(convention::run).collect::<Vec<_>>())
+        })
+        .collect();
+    let outcomes = workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic"));
+    let (mut reports, mut broken) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(report) => reports.push(report),
+            Err(found) => broken.push(found),
+        }
+    }
+    broken.sort_by_key(|found| found.story.len());
+    (reports, broken)
+}
+
+#[test]
+fn every_guarantee_holds_and_all_agree_in_the_end() {
+    show();
+    let (reports, broken) = run_all(seeds());
+    if let Some(first) = broken.first() {
+        let firsts: Vec<_> = broken.iter().map(|found| format!("{}: {}", found.seed, found.what)).collect();
+        let (count, all) = (broken.len(), broken.len() + reports.len());
+        panic!("{count} of {all} seeds broke:\n{}\nthe shortest:\n{first}", firsts.join("\n"));
+    }
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let mut lost: Vec<u64> = reports.iter().map(|report| report.leases_lost).collect();
+    lost.sort_unstable();
+    let median = lost[lost.len() / 2];
+    println!(
+        "{} seeds: {} s, {} grants, {} leases lost (median {median}), {} leaders, {} boots over, {} faults; sum {:x}",
+        reports.len(),
+        sum(|report| report.seconds),
+        sum(|report| report.grants),
+        sum(|report| report.leases_lost),
+        sum(|report| report.leaders),
+        sum(|report| report.boots_over),
+        sum(|report| report.faults.values().sum()),
+        reports.iter().fold(0, |all, report| all ^ report.sum)
+    );
+    assert!(reports.iter().all(|run| run.seconds >= 60 && run.faults.values().sum::<u64>() >= 5));
+    assert!(reports.len() < 500 || median >= 3 && sum(|report| report.boots_over) > 0);
+}
+
+#[test]
+fn a_run_is_repeated_from_its_seed() {
+    for seed in 0..8 {
+        assert_eq!(convention::run(seed).unwrap(), convention::run(seed).unwrap());
+    }
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    // Each on a thread of its own: a fault is planted into what runs on its thread.
+    let search = |fault| {
+        thread::spawn(move || {
+            planted::plant(Some(fault));
+            (fault, (0..1000).find_map(|seed| convention::run(seed).err()))
+        })
+    };
+    let searches: Vec<_> = planted::OF_LEASES.into_iter().map(search).collect();
+    for search in searches {
+        let (fault, found) = search.join().expect("a run does not panic");
+        let found = found.unwrap_or_else(|| panic!("{fault:?} was not found"));
+        println!("{fault:?}: found by seed {}: {}", found.seed, found.what);
+    }
+}
