@@ -2,7 +2,7 @@
 //! `simulation`, which only the test kit asks for, there are none, and every caller takes the machine's.
 
 use crate::Time;
-use std::time::SystemTime;
+use std::time::Duration;
 
 /// What the clocks of a simulated machine show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub struct Clocks {
     pub boot: Time,
     /// `CLOCK_MONOTONIC`: it stands still while the machine is suspended.
     pub monotonic: Time,
-    /// The time of day.
-    pub wall: SystemTime,
+    /// The time of day, since the beginning of 1970.
+    pub wall: Duration,
 }
 
 #[cfg(feature = "simulation")]
 mod chosen {
-    use super::{Clocks, SystemTime, Time};
+    use super::{Clocks, Duration, Time};
     use crate::planted::{self, Fault};
     use std::cell::{Cell, RefCell};
 
@@ -51,9 +51,9 @@ mod chosen {
         CLOCKS.with_borrow(|read| read.as_ref().map(|read| if stands { read().monotonic } else { read().boot }))
     }
 
-    /// The time of day, if it is simulated.
+    /// The time of day, since the beginning of 1970, if it is simulated.
     #[must_use]
-    pub fn wall_time() -> Option<SystemTime> {
+    pub fn wall_time() -> Option<Duration> {
         CLOCKS.with_borrow(|read| read.as_ref().map(|read| read().wall))
     }
 
@@ -79,10 +79,10 @@ pub const fn boot_time() -> Option<Time> {
     None
 }
 
-/// The time of day, if it is simulated.
+/// The time of day, since the beginning of 1970, if it is simulated.
 #[cfg(not(feature = "simulation"))]
 #[must_use]
-pub const fn wall_time() -> Option<SystemTime> {
+pub const fn wall_time() -> Option<Duration> {
     None
 }
 

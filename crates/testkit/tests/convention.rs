@@ -2,7 +2,7 @@
 
 use odeon_protocol::planted;
 use odeon_testkit::convention::{self, Broken, Report};
-use std::{env, ops::Range, thread};
+use std::{env, ops::Range, thread, time::Duration};
 
 /// The seeds to run: 500, or `ODEON_SEEDS=from..to`.
 fn seeds() -> Range<u64> {
@@ -70,6 +70,16 @@ fn every_guarantee_holds_and_all_agree_in_the_end() {
 fn a_run_is_repeated_from_its_seed() {
     for seed in 0..8 {
         assert_eq!(convention::run(seed).unwrap(), convention::run(seed).unwrap());
+    }
+}
+
+/// Nobody was away from the others: all were.
+#[test]
+fn an_outage_of_the_whole_network_gives_nobody_up() {
+    show();
+    for (seed, seconds) in (0..6).zip([1, 5, 20, 40, 40, 90]) {
+        let report = convention::outage(seed, Duration::from_secs(seconds)).unwrap_or_else(|broken| panic!("{broken}"));
+        assert_eq!(report.boots_over, 0, "seed {seed}, {seconds} s");
     }
 }
 

@@ -15,7 +15,7 @@ pub fn now() -> Time {
 
 /// The time of day, by which certificates and tokens run out.
 pub(crate) fn wall() -> SystemTime {
-    simulated::wall_time().unwrap_or_else(SystemTime::now)
+    simulated::wall_time().map_or_else(SystemTime::now, |since| UNIX_EPOCH + since)
 }
 
 /// Seconds since 1970.

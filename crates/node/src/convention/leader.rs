@@ -2,6 +2,7 @@
 //!
 //! - **LD-1.** A renewal is answered only after a majority confirmed this leader in a round begun after it arrived.
 //! - **LD-2.** Nothing of an earlier leadership is used in a later one.
+//! - **LD-3.** Whoever was silent while this leader itself was out of reach of a majority is not given up for it.
 
 use super::{clock::random, error::CallError, now, proposals, raft::Group, shared::Shared, voters};
 use odeon_cluster::{
@@ -31,6 +32,8 @@ use tokio::{
 
 /// Between two looks at the leases.
 const TICK: Duration = Duration::from_millis(50);
+/// A leader that a majority has not confirmed for this long looks after that before anything else.
+const CONFIRMED: Duration = Duration::from_millis(500);
 /// A name that was handed to a host is handed to another one after this.
 const ADOPT_AGAIN: Duration = Duration::from_secs(3);
 /// Hosts that refused names may be asked again after this.
@@ -53,6 +56,13 @@ struct State {
     waiting: BTreeMap<(NodeId, Boot, u64), oneshot::Sender<Renewed>>,
     /// When each boot's lease was last confirmed.
     confirmed: BTreeMap<(NodeId, Boot), Time>,
+}
+
+impl State {
+    /// Of a leader that was elected just now.
+    fn new() -> Self {
+        Self { leases: Leases::new(TIMING, now()), waiting: BTreeMap::new(), confirmed: BTreeMap::new() }
+    }
 }
 
 impl Leading {
@@ -128,8 +138,7 @@ async fn lead(shared: &Arc<Shared>, group: &Group) {
     while shared.confirm().await.is_err() {
         sleep(TICK).await;
     }
-    let leases = Leases::new(TIMING, now());
-    *shared.leading.state.lock() = Some(State { leases, waiting: BTreeMap::new(), confirmed: BTreeMap::new() });
+    *shared.leading.state.lock() = Some(State::new());
     tracing::info!("this agent leads the convention");
     tokio::join!(rounds(shared), expire(shared, group), place(shared, group), voters::promote(shared, group));
 }
@@ -145,15 +154,28 @@ async fn rounds(shared: &Shared) {
 }
 
 async fn expire(shared: &Shared, group: &Group) {
+    let mut confirmed = now();
     loop {
         sleep(TICK).await;
+        if now().since(confirmed) >= CONFIRMED {
+            if shared.confirm().await.is_err() {
+                continue;
+            }
+            if now().since(confirmed) >= TIMING.pause {
+                // Not the others were away, but this agent: it begins like a new leader.
+                tracing::info!("a majority is reached again");
+                *shared.leading.state.lock() = Some(State::new());
+            }
+            confirmed = now();
+        }
         let commands = {
             let machine = group.machine.read();
             let mut state = shared.leading.state.lock();
             let Some(state) = state.as_mut() else { return };
             state.leases.expired(&machine.directory, now())
         };
-        if commands.is_empty() {
+        // Else they would wait in the log of a leader that is cut off, and be carried out long after.
+        if commands.is_empty() || shared.confirm().await.is_err() {
             continue;
         }
         for command in &commands {

@@ -20,13 +20,15 @@ pub enum Fault {
     Suspend,
     /// A process ends without a word and is started anew.
     Kill,
+    /// An agent is stopped in order and started anew.
+    Stop,
     /// Much of what a host sends and is sent is lost.
     Lossy,
     /// A disk takes long.
     SlowDisk,
 }
 
-pub(super) const FAULTS: [Fault; 9] = [
+pub(super) const FAULTS: [Fault; 10] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
@@ -34,6 +36,7 @@ pub(super) const FAULTS: [Fault; 9] = [
     Fault::Freeze,
     Fault::Suspend,
     Fault::Kill,
+    Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,
 ];
@@ -61,7 +64,7 @@ impl Fault {
     pub(super) fn lasts(self, random: &mut Random) -> Duration {
         let millis = match (self, random.below(100)) {
             (Self::Cut | Self::Freeze | Self::Suspend | Self::Deaf, 0..4) => 31_000 + random.below(6_000),
-            (Self::Kill, _) => 50 + random.below(6_000),
+            (Self::Kill | Self::Stop, _) => 50 + random.below(6_000),
             (Self::Lossy | Self::SlowDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),
             _ => 2_000 + random.below(8_000),

@@ -13,7 +13,11 @@ use odeon_transport::{quic::simulated::Network, tls::NodeKey};
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::{
     runtime::{Builder, RngSeed, Runtime},
@@ -120,7 +124,7 @@ impl Machine {
         set_clocks(Some(Box::new(move || {
             let monotonic = began + Instant::now().duration_since(origin);
             let boot = monotonic + suspended;
-            let wall = SystemTime::UNIX_EPOCH + DAY + boot.since(Time::ZERO);
+            let wall = DAY + boot.since(Time::ZERO);
             Clocks { boot, monotonic, wall }
         })));
     }
@@ -170,6 +174,17 @@ impl Machine {
         self.keep_time(process.origin);
         let _runtime = process.runtime.enter();
         Some(what(&process.handle))
+    }
+
+    /// Asks its agent to stop, and lets `stopped` know.
+    pub(super) fn stop(&self, stopped: Arc<AtomicBool>) {
+        self.within(|handle| {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                handle.stop().await;
+                stopped.store(true, Ordering::Relaxed);
+            });
+        });
     }
 
     /// Its process ends without a word.

@@ -17,7 +17,7 @@ mod world;
 
 pub use faults::Fault;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// What a run was like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +58,18 @@ impl fmt::Display for Broken {
     }
 }
 
+/// An outage of the whole network for so long, and nothing else.
+///
+/// # Errors
+/// What does not hold.
+pub fn outage(seed: u64, lasts: Duration) -> Result<Report, Broken> {
+    world::World::new(seed).run(|world| world.outage(lasts))
+}
+
 /// Runs one seed.
 ///
 /// # Errors
 /// What does not hold.
 pub fn run(seed: u64) -> Result<Report, Broken> {
-    world::World::new(seed).run()
+    world::World::new(seed).run(world::World::live)
 }

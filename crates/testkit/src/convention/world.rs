@@ -19,7 +19,10 @@ use odeon_transport::quic::simulated::Packet;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -70,6 +73,8 @@ pub(super) struct World {
     lasting: Vec<Lasting>,
     /// By host.
     away: Vec<Away>,
+    /// Agents that were asked to stop, and whether they have.
+    stopping: Vec<(usize, Arc<AtomicBool>)>,
     waiting: Vec<Vec<Packet>>,
     outcomes: Arc<Mutex<Vec<Grant>>>,
     checks: Checks,
@@ -94,6 +99,7 @@ impl World {
             paths: Paths::new(),
             lasting: Vec::new(),
             away: vec![Away::default(); machines.len()],
+            stopping: Vec::new(),
             waiting: vec![Vec::new(); machines.len()],
             outcomes: Arc::default(),
             checks: Checks::default(),
@@ -106,9 +112,9 @@ impl World {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Report, Broken> {
+    pub(super) fn run(mut self, what: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<Report, Broken> {
         simulated::set_random(Some(self.random.number()));
-        let outcome = self.live();
+        let outcome = what(&mut self);
         for machine in &mut self.machines {
             machine.kill();
         }
@@ -127,7 +133,21 @@ impl World {
         }
     }
 
-    fn live(&mut self) -> Result<(), String> {
+    /// Nobody reaches anybody for a while.
+    pub(super) fn outage(&mut self, lasts: Duration) -> Result<(), String> {
+        self.form()?;
+        let until = self.now + lasts;
+        let cut = |host| Lasting { fault: Fault::Cut, host, other: host, until };
+        self.lasting.extend((0..self.machines.len()).map(cut));
+        self.set_ways();
+        while self.now <= until {
+            self.step()?;
+        }
+        self.until_agreed(AGREES)
+    }
+
+    /// Things break, and heal.
+    pub(super) fn live(&mut self) -> Result<(), String> {
         self.form()?;
         let until = self.now + if self.calm { 2 * BREAKS } else { BREAKS };
         while self.now < until {
@@ -224,6 +244,7 @@ impl World {
             self.paths.send(self.now, &mut self.random);
         }
         self.break_silent();
+        self.end_stopped();
         self.begin_anew()?;
         self.rest();
         self.claim();
@@ -256,6 +277,15 @@ impl World {
     fn kill(&mut self, host: usize) {
         self.machines[host].kill();
         self.waiting[host].clear();
+    }
+
+    /// Processes of agents that have stopped end.
+    fn end_stopped(&mut self) {
+        let stopped: Vec<_> = self.stopping.extract_if(.., |(_, stopped)| stopped.load(Ordering::Relaxed)).collect();
+        for (host, _) in stopped {
+            self.tell(format!("h{} has stopped", host + 1));
+            self.kill(host);
+        }
     }
 
     /// An agent whose start was given up begins the next one, as its process does.
@@ -388,6 +418,11 @@ impl World {
         match fault {
             Fault::Freeze | Fault::Suspend => self.machines[host].stands = true,
             Fault::Kill => self.kill(host),
+            Fault::Stop => {
+                let stopped = Arc::<AtomicBool>::default();
+                self.machines[host].stop(stopped.clone());
+                self.stopping.push((host, stopped));
+            }
             Fault::SlowDisk => {
                 let takes = Duration::from_millis(50 + self.random.below(500));
                 self.machines[host].disk.set_sync(takes);
@@ -402,7 +437,12 @@ impl World {
         self.tell(format!("{:?} of h{} is over", over.fault, over.host + 1));
         match over.fault {
             Fault::Freeze | Fault::Suspend => self.machines[over.host].stands = false,
-            Fault::Kill => self.start(over.host, false)?,
+            Fault::Kill | Fault::Stop => {
+                // It may be stopping still, or have been started by the end of the other fault.
+                self.stopping.retain(|(host, _)| *host != over.host);
+                self.kill(over.host);
+                self.start(over.host, false)?;
+            }
             Fault::SlowDisk => self.machines[over.host].disk.set_sync(Duration::from_millis(1)),
             _ => {}
         }
@@ -425,7 +465,7 @@ impl World {
                 Fault::Lossy => {
                     self.paths.loss.extend(others.flat_map(|other| [((me, *other), 25), ((*other, me), 25)]))
                 }
-                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::SlowDisk => {}
+                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::Stop | Fault::SlowDisk => {}
             }
         }
         for (host, Away { since, last }) in self.away.iter_mut().enumerate() {

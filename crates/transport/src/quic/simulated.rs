@@ -292,7 +292,7 @@ impl Inner {
             // The dialler looks at the certificate and goes.
             return self.send(to, line, Body::Accepted { peer: me });
         }
-        if wall_time().unwrap_or_else(SystemTime::now) > peer.not_after {
+        if wall_time().is_some_and(|since| SystemTime::UNIX_EPOCH + since > peer.not_after) {
             return refuse(Code::Expired, "the certificate has run out".into());
         }
         if let Err(why) = door.admits(&peer, kind) {
