@@ -256,7 +256,15 @@ impl Future for Belonging {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let _here = current::enter_task(this.cell.head());
+        let head = this.cell.head();
+        let _acting = match head.identity.is_some() {
+            true => match head.system.gate.enter(cx.waker()) {
+                Some(acting) => Some(acting),
+                None => return Poll::Pending,
+            },
+            false => None,
+        };
+        let _here = current::enter_task(head);
         this.future.as_mut().poll(cx)
     }
 }

@@ -11,10 +11,16 @@ use odeon_protocol::{
     control::{FromAgent, ToAgent},
 };
 use std::{
-    sync::{LazyLock, Mutex, mpsc},
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
+/// How often the named, and the nameless, one's spawned future went on.
+static TICKS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// Lets handlers of [`Hold`] go on.
 static LET_GO: LazyLock<Mutex<Option<mpsc::Receiver<()>>>> = LazyLock::new(Mutex::default);
 
@@ -22,6 +28,8 @@ static LET_GO: LazyLock<Mutex<Option<mpsc::Receiver<()>>>> = LazyLock::new(Mutex
 struct Count;
 #[message]
 struct Hold;
+#[message(reply = ())]
+struct Tick;
 
 #[derive(Default)]
 struct Counter(u64);
@@ -30,6 +38,16 @@ impl Counter {
     fn count(&mut self, _: Count) -> u64 {
         self.0 += 1;
         self.0
+    }
+    /// Has something run beside it.
+    fn tick(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        let ticks = &TICKS[usize::from(ctx.name().is_none())];
+        ctx.spawn(async {
+            loop {
+                ticks.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
     }
     /// Holds its thread, as a long calculation does.
     fn hold(&mut self, _: Hold) {
@@ -102,4 +120,24 @@ async fn a_named_actor_in_the_middle_of_a_message_is_not_at_rest() {
     }
     let_go.send(()).unwrap();
     until("this one rests", || rests(&agent, 0, over)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_named_actor_has_spawned_rests_with_it() {
+    let (agent, one, _two) = pair().await;
+    agent.place_at(0);
+    lease(&agent, 0, after(Duration::from_secs(600)));
+    one.named::<Counter>("spawns").ask(Tick).await.unwrap();
+    let nameless = one.create::<Counter>(()).await.unwrap();
+    nameless.ask(Tick).await.unwrap();
+    let ticks = |of: usize| TICKS[of].load(Ordering::SeqCst);
+    until("both go on", || ticks(0) > 3 && ticks(1) > 3).await;
+    let near = after(Duration::from_millis(20));
+    lease(&agent, 0, near);
+    until("it says that they rest", || rests(&agent, 0, near)).await;
+    let (named, other) = (ticks(0), ticks(1));
+    until("the nameless one's goes on", || ticks(1) > other + 30).await;
+    assert_eq!(ticks(0), named, "the named one's rests");
+    lease(&agent, 0, after(Duration::from_secs(600)));
+    until("it goes on", || ticks(0) > named + 3).await;
 }

@@ -1,7 +1,7 @@
 //! What keeps bearers of global names at rest while it is not certain that the names are still theirs.
 //!
-//! - **G-1.** After the deadline no named actor of this system takes a message or goes on with a handler, until a later
-//!   deadline is set.
+//! - **G-1.** After the deadline no named actor of this system takes a message or goes on with a handler, and nothing that
+//!   it has spawned goes on, until a later deadline is set.
 
 use super::{cell::AnyCell, clock, scheduler};
 use parking_lot::Mutex;
@@ -9,20 +9,40 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
 };
+use tokio::task;
 
 /// See the module's head.
 pub(crate) struct Gate {
     /// By `CLOCK_BOOTTIME`, in nanoseconds; [`clock::NEVER`] while there is none.
     until: AtomicU64,
     held: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
+    /// What named actors have spawned and rests.
+    tasks: Mutex<HashMap<Option<task::Id>, Waker>>,
+    /// How much of what they have spawned is doing something now.
+    acting: AtomicUsize,
+}
+
+/// Something that a named actor has spawned is doing something, until this is dropped.
+pub(crate) struct Acting<'a>(&'a Gate);
+
+impl Drop for Acting<'_> {
+    fn drop(&mut self) {
+        self.0.acting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { until: AtomicU64::new(clock::NEVER), held: Mutex::default() }
+        Self {
+            until: AtomicU64::new(clock::NEVER),
+            held: Mutex::default(),
+            tasks: Mutex::default(),
+            acting: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -41,6 +61,27 @@ impl Gate {
         true
     }
 
+    /// Lets the current task, which a named actor has spawned, act; nothing if it must rest now. It is woken when it may
+    /// go on.
+    pub(crate) fn enter(&self, waker: &Waker) -> Option<Acting<'_>> {
+        self.acting.fetch_add(1, Ordering::SeqCst);
+        let acting = Acting(self);
+        if self.is_open() {
+            return Some(acting);
+        }
+        let mut tasks = self.tasks.lock();
+        if self.is_open() {
+            return Some(acting);
+        }
+        tasks.insert(task::try_id(), waker.clone());
+        None
+    }
+
+    /// Whether anything that named actors have spawned is doing something now.
+    pub(crate) fn is_acting(&self) -> bool {
+        self.acting.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether named actors may act now.
     pub(crate) fn is_open(&self) -> bool {
         let until = self.until.load(Ordering::SeqCst);
@@ -57,6 +98,8 @@ impl Gate {
         self.until.store(until, Ordering::SeqCst);
         let held = std::mem::take(&mut *self.held.lock());
         held.values().for_each(scheduler::wake_any);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.into_values().for_each(Waker::wake);
     }
 }
 

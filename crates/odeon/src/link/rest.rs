@@ -63,7 +63,8 @@ impl Link {
         if now < until {
             return self.look_at(&system, until);
         }
-        if system.registry.any(|cell| cell.head().identity.is_some() && cell.head().is_running()) {
+        let runs = system.registry.any(|cell| cell.head().identity.is_some() && cell.head().is_running());
+        if runs || system.gate.is_acting() {
             return self.look_at(&system, now + clock::nanos(AGAIN));
         }
         if std::mem::replace(&mut self.rest.0.lock().said, until) != until {
