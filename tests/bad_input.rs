@@ -83,6 +83,9 @@ fn a_host_that_lost_its_data_forms_no_second_convention() {
         &["--bootstrap", "--token-out", &out],
         &[kept.to_str().expect("UTF-8"), "--join", "--bootstrap"],
     );
+    // What it is cannot be told: that is no leave to form another one.
+    std::fs::write(&kept, "odeon1-voter-torn").expect("it can be written");
+    refused(&convention, &["--bootstrap", "--token-out", &out], &[kept.to_str().expect("UTF-8"), "remove it"]);
 }
 
 #[test]

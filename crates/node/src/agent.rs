@@ -20,7 +20,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
-    time::Instant,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -282,7 +281,7 @@ async fn join(thread: &router::Thread, config: &Config) -> Result<convention::Ha
 
 /// Runs the controller to its end, then takes the rest down.
 async fn finish(controller: Controller, convention: convention::Handle, socket: PathBuf) -> Result<(), Ended> {
-    let begun = Instant::now();
+    let begun = convention::now();
     let how = controller.run().await;
     if how.leaves
         && let Err(error) = convention.leave().await
@@ -295,7 +294,7 @@ async fn finish(controller: Controller, convention: convention::Handle, socket: 
     info!("stopped");
     match how.ended {
         // Sooner than for its silence.
-        Err(Ended::BootOver) if begun.elapsed() < TIMING.dead => Err(Ended::Replaced),
+        Err(Ended::BootOver) if convention::now().since(begun) < TIMING.dead => Err(Ended::Replaced),
         ended => ended,
     }
 }

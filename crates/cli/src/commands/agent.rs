@@ -60,7 +60,8 @@ fn failure(error: &StartError) -> Failure {
         StartError::Convention(
             convention::StartError::Refused(_)
             | convention::StartError::NotFounder(_)
-            | convention::StartError::TokenOfAnother { .. },
+            | convention::StartError::TokenOfAnother { .. }
+            | convention::StartError::NoTokenFile { .. },
         ) => Code::Refused,
         _ => Code::Failed,
     };

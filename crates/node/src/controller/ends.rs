@@ -61,7 +61,7 @@ impl Controller {
             self.name_start_failed(name, record.epoch, refusal(reason, format!("{name}: {text}")));
             return self.child_exited(record.parent, record.address(self.place(serial)), cause);
         }
-        if self.names_are_lost() && !record.stopping {
+        if self.names_are_lost() && (cause == ExitCause::Killed || !record.stopping) {
             // It was ended for that: the actor goes on under its name, on whatever host.
             return self.name_again(name, &record, false);
         }

@@ -202,7 +202,8 @@ impl Controller {
             }
         }
         let ended = match self.watched.over {
-            Some(convention::Over::BootOver) => Err(Ended::BootOver),
+            // A host that leaves does not start again.
+            Some(convention::Over::BootOver) if !self.leaving => Err(Ended::BootOver),
             Some(convention::Over::Failed) => Err(Ended::Failed),
             Some(_) if !self.leaving => Err(Ended::NotMember),
             _ => Ok(()),

@@ -107,7 +107,9 @@ impl Receivers {
                 Ok(()) = self.directory.changed() => return Change::Directory,
                 Ok(()) = self.lease.changed() => {
                     self.told = *self.lease.borrow_and_update();
-                    return Change::Lease { now: self.told, lost: self.told.lost && !told.lost };
+                    // One loss may follow another before the first one's end was seen: its generation tells.
+                    let known = told.lost && told.generation == self.told.generation;
+                    return Change::Lease { now: self.told, lost: self.told.lost && !known };
                 }
                 Ok(()) = self.over.changed() => {
                     if let Some(over) = *self.over.borrow_and_update() {
@@ -133,7 +135,9 @@ impl Controller {
                 self.later(GATHER, Self::look_through);
             }
             Change::Lease { now, lost } => {
-                self.workers.keys().for_each(|worker| self.tell_lease(*worker, now));
+                if now.pause_at != Time::ZERO {
+                    self.workers.keys().for_each(|worker| self.tell_lease(*worker, now));
+                }
                 if lost {
                     self.watched.lost = true;
                     self.end_named();
@@ -153,6 +157,10 @@ impl Controller {
                 };
                 error!("{why}: the agent stops");
                 self.watched.over = Some(over);
+                if over == Over::BootOver {
+                    // Behind the closed gate they could not stop.
+                    self.end_named();
+                }
                 self.parts.stop.cancel();
             }
         }
@@ -160,10 +168,9 @@ impl Controller {
 
     /// Tells a worker until when its named actors may run.
     pub(super) fn tell_lease(&self, worker: WorkerId, lease: Lease) {
-        if lease.pause_at != Time::ZERO {
-            let message = FromAgent::Lease { pause_at: lease.pause_at, kill_at: lease.kill_at };
-            self.parts.router.control(worker, &message);
-        }
+        // Before the first lease they may not run at all.
+        let message = FromAgent::Lease { pause_at: lease.pause_at, kill_at: lease.kill_at };
+        self.parts.router.control(worker, &message);
     }
 
     /// Whether names of this host are lost to others, and not all of their actors have ended.

@@ -33,6 +33,17 @@ pub enum StartError {
         /// The data directory.
         data: PathBuf,
     },
+    /// `--bootstrap` without a data directory, beside a file that may be of a convention.
+    #[error(
+        "--token-out {}: {why}, so that it cannot be told whether there is a convention already: make it readable, remove it, or name another file",
+        .file.display()
+    )]
+    NoTokenFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The way in leads elsewhere.
     #[error(
         "--join {address}: an agent of convention {has} answers there, this data directory belongs to convention {wants}: give another address, or another --data"

@@ -32,8 +32,9 @@ use odeon_transport::{
 };
 use parking_lot::Mutex;
 use std::{
+    io,
     net::UdpSocket,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -142,11 +143,26 @@ fn open_data(config: &Config) -> Result<DataDir, StartError> {
 /// Refuses to form a convention where tokens of one are kept: whoever lost the data directory of the host that formed it
 /// must not split it.
 fn no_convention_yet(config: &Config) -> Result<(), StartError> {
-    let holds_token =
-        |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.trim().parse::<JoinToken>().is_ok());
-    match config.token_out.iter().map(|(_, file)| file).find(|file| holds_token(file)) {
-        Some(file) => Err(StartError::TokenOfAnother { file: file.clone(), data: config.data.clone() }),
-        None => Ok(()),
+    for (_, file) in &config.token_out {
+        match kept_in(file) {
+            Ok(text) if text.trim().parse::<JoinToken>().is_ok() => {
+                return Err(StartError::TokenOfAnother { file: file.clone(), data: config.data.clone() });
+            }
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(_) => return Err(StartError::NoTokenFile { file: file.clone(), why: "it holds something else".into() }),
+            Err(error) => return Err(StartError::NoTokenFile { file: file.clone(), why: error.to_string() }),
+        }
+    }
+    Ok(())
+}
+
+/// What a file holds; nothing if there is none, or it is no regular file.
+fn kept_in(file: &Path) -> io::Result<String> {
+    match std::fs::metadata(file) {
+        Ok(about) if about.is_file() => std::fs::read_to_string(file),
+        Ok(_) => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -218,7 +218,10 @@ impl Unit {
                 }
                 order = self.orders.recv() => {
                     let order = order.unwrap_or(Order::Stop);
-                    self.after = Some(order);
+                    // Killed while it stops, it has stopped all the same.
+                    if order != Order::Kill || self.after.is_none() {
+                        self.after = Some(order);
+                    }
                     match order {
                         Order::Stop | Order::Restart => {
                             self.kit.router.control(id, &FromAgent::Stop);
