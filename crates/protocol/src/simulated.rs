@@ -19,13 +19,14 @@ pub struct Clocks {
 mod chosen {
     use super::{Clocks, Duration, Time};
     use crate::planted::{self, Fault};
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
 
     type Read = Box<dyn Fn() -> Clocks>;
+    type Next = Box<dyn FnMut() -> u64>;
 
     thread_local! {
         static CLOCKS: RefCell<Option<Read>> = const { RefCell::new(None) };
-        static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
+        static RANDOM: RefCell<Option<Next>> = const { RefCell::new(None) };
     }
 
     /// From now on this thread's clocks are read so; the machine's with nothing.
@@ -33,15 +34,9 @@ mod chosen {
         CLOCKS.set(read);
     }
 
-    /// From now on this thread's random numbers follow from `seed`; they are the machine's with nothing.
-    pub fn set_random(seed: Option<u64>) {
-        RANDOM.set(seed);
-    }
-
-    /// What [`set_random`] has to be given to go on from here.
-    #[must_use]
-    pub fn random_state() -> Option<u64> {
-        RANDOM.get()
+    /// From now on this thread's random numbers are these; the machine's with nothing.
+    pub fn set_random(next: Option<Next>) {
+        RANDOM.set(next);
     }
 
     /// What `CLOCK_BOOTTIME` shows, if it is simulated.
@@ -57,20 +52,15 @@ mod chosen {
         CLOCKS.with_borrow(|read| read.as_ref().map(|read| read().wall))
     }
 
-    /// A random number, if they are simulated: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
-    /// generators, 2014).
+    /// A random number, if they are simulated.
     #[must_use]
     pub fn random() -> Option<u64> {
-        let state = RANDOM.get()?.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        RANDOM.set(Some(state));
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Some(mixed ^ (mixed >> 31))
+        RANDOM.with_borrow_mut(|next| next.as_mut().map(|next| next()))
     }
 }
 
 #[cfg(feature = "simulation")]
-pub use chosen::{boot_time, random, random_state, set_clocks, set_random, wall_time};
+pub use chosen::{boot_time, random, set_clocks, set_random, wall_time};
 
 /// What `CLOCK_BOOTTIME` shows, if it is simulated.
 #[cfg(not(feature = "simulation"))]

@@ -18,6 +18,8 @@ mod leader;
 pub mod links;
 mod message;
 mod random;
+#[cfg(feature = "simulation")]
+pub mod seeds;
 mod simulation;
 
 pub use random::Random;

@@ -1,15 +1,11 @@
 //! Agents under faults, seed by seed. With `ODEON_SHOW=info` the agents' logs are shown.
 
 use odeon_protocol::planted;
-use odeon_testkit::convention::{self, Broken, Report};
-use std::{env, ops::Range, thread, time::Duration};
-
-/// The seeds to run: 500, or `ODEON_SEEDS=from..to`.
-fn seeds() -> Range<u64> {
-    let Ok(text) = env::var("ODEON_SEEDS") else { return 0..500 };
-    let (from, to) = text.split_once("..").expect("ODEON_SEEDS=from..to");
-    from.parse().expect("a number")..to.parse().expect("a number")
-}
+use odeon_testkit::{
+    convention::{self, Report},
+    seeds,
+};
+use std::{env, thread, time::Duration};
 
 fn show() {
     if let Some(level) = env::var("ODEON_SHOW").ok().and_then(|level| level.parse::<tracing::Level>().ok()) {
@@ -18,35 +14,11 @@ fn show() {
     }
 }
 
-fn run_all(seeds: Range<u64>) -> (Vec<Report>, Vec<Broken>) {
-    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
-    let workers: Vec<_> = (0..threads)
-        .map(|first| {
-            let seeds = seeds.clone().skip(first as usize).step_by(threads as usize);
-            thread::spawn(move || seeds.map(convention::run).collect::<Vec<_>>())
-        })
-        .collect();
-    let outcomes = workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic"));
-    let (mut reports, mut broken) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        match outcome {
-            Ok(report) => reports.push(report),
-            Err(found) => broken.push(found),
-        }
-    }
-    broken.sort_by_key(|found| found.story.len());
-    (reports, broken)
-}
-
 #[test]
 fn every_guarantee_holds_and_all_agree_in_the_end() {
     show();
-    let (reports, broken) = run_all(seeds());
-    if let Some(first) = broken.first() {
-        let firsts: Vec<_> = broken.iter().map(|found| format!("{}: {}", found.seed, found.what)).collect();
-        let (count, all) = (broken.len(), broken.len() + reports.len());
-        panic!("{count} of {all} seeds broke:\n{}\nthe shortest:\n{first}", firsts.join("\n"));
-    }
+    let first = |found: &convention::Broken| format!("{}: {}", found.seed, found.what);
+    let reports = seeds::run_all(&seeds::asked(), convention::run, |found| found.story.len(), first);
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let mut lost: Vec<u64> = reports.iter().map(|report| report.leases_lost).collect();
     lost.sort_unstable();

@@ -1,44 +1,16 @@
 //! Messages under faults, seed by seed.
 
 use odeon_protocol::planted;
-use odeon_testkit::links::{self, FAULTS, PHASES, Report};
-use std::{ops::Range, thread};
-
-/// The seeds to run: 500, or `ODEON_SEEDS=from..to`.
-fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("ODEON_SEEDS") else { return 0..500 };
-    let (from, to) = text.split_once("..").expect("ODEON_SEEDS=from..to");
-    from.parse().expect("a number")..to.parse().expect("a number")
-}
-
-fn run_all(seeds: Range<u64>) -> Vec<Report> {
-    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
-    let workers: Vec<_> = (0..threads)
-        .map(|first| {
-            let seeds = seeds.clone().skip(first as usize).step_by(threads as usize);
-            thread::spawn(move || seeds.map(links::run).collect::<Vec<_>>())
-        })
-        .collect();
-    let outcomes = workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic"));
-    let (mut reports, mut broken) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        match outcome {
-            Ok(report) => reports.push(report),
-            Err(found) => broken.push(found),
-        }
-    }
-    broken.sort_by_key(|found| found.story.len());
-    if let Some(first) = broken.first() {
-        let firsts: Vec<_> = broken.iter().map(|found| format!("{}: {}", found.seed, found.faults[0])).collect();
-        let (count, all) = (broken.len(), broken.len() + reports.len());
-        panic!("{count} of {all} seeds broke:\n{}\nthe shortest:\n{first}", firsts.join("\n"));
-    }
-    reports
-}
+use odeon_testkit::{
+    links::{self, FAULTS, PHASES, Report},
+    seeds,
+};
+use std::thread;
 
 #[test]
 fn every_message_has_one_end() {
-    let reports = run_all(seeds());
+    let first = |found: &links::Broken| format!("{}: {}", found.seed, found.faults[0]);
+    let reports = seeds::run_all(&seeds::asked(), links::run, |found| found.story.len(), first);
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
         "{} seeds: {} s, {} messages, {} handled ({} large), {} returned, {} lost, {} faults; sum {:x}",

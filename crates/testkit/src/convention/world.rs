@@ -113,7 +113,8 @@ impl World {
     }
 
     pub(super) fn run(mut self, what: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<Report, Broken> {
-        simulated::set_random(Some(self.random.number()));
+        let mut random = Random::new(self.random.number());
+        simulated::set_random(Some(Box::new(move || random.number())));
         let outcome = what(&mut self);
         for machine in &mut self.machines {
             machine.kill();
