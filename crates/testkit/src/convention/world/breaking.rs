@@ -1,0 +1,142 @@
+//! Things break, and heal.
+
+use super::World;
+use crate::convention::faults::{FAULTS, Fault, LIGHT};
+use odeon_protocol::Time;
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// For a host that is back to be heard.
+const SHORT: Duration = Duration::from_secs(3);
+
+/// Out of the others' reach, or not running.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Away {
+    /// From when, if it is away.
+    since: Option<Time>,
+    /// From when until when it was the last time.
+    last: Option<(Time, Time)>,
+}
+
+impl Away {
+    /// How long it is, or was the last time.
+    pub(super) fn lasts(&self, now: Time) -> Duration {
+        let last = self.last.map(|(from, until)| until.since(from));
+        self.since.map(|since| now.since(since)).or(last).unwrap_or_default()
+    }
+}
+
+/// A fault that lasts.
+pub(super) struct Lasting {
+    pub(super) fault: Fault,
+    pub(super) host: usize,
+    pub(super) other: usize,
+    pub(super) until: Time,
+}
+
+impl World {
+    pub(super) fn end_faults(&mut self) -> Result<(), String> {
+        while let Some(over) = self.lasting.iter().position(|lasting| lasting.until <= self.now) {
+            let lasting = self.lasting.swap_remove(over);
+            self.heal(&lasting)?;
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self) -> (Fault, usize) {
+        let leader = self.machines.iter().position(|machine| Some(machine.name()) == self.leader);
+        let any = self.random.below(self.machines.len() as u64) as usize;
+        if self.calm {
+            let away = self.lasting.iter().any(|lasting| lasting.fault.is_outage());
+            let faults = if Some(any) == leader || away { &LIGHT[..] } else { &FAULTS[..] };
+            return (self.random.one(faults).unwrap_or(Fault::Lossy), any);
+        }
+        let host = leader.filter(|_| self.random.chance(40)).unwrap_or(any);
+        (self.random.one(&FAULTS).unwrap_or(Fault::Lossy), host)
+    }
+
+    /// Breaks something.
+    pub(super) fn inject(&mut self) {
+        let (fault, host) = self.choose();
+        let other = (host + 1 + self.random.below(self.machines.len() as u64 - 1) as usize) % self.machines.len();
+        let busy = |lasting: &Lasting| {
+            (lasting.host, lasting.fault) == (host, fault) || lasting.host == host && !self.machines[host].runs()
+        };
+        if self.lasting.iter().any(busy) {
+            return;
+        }
+        let lasts = if self.calm { fault.lasts_long(&mut self.random) } else { fault.lasts(&mut self.random) };
+        self.tell(format!("{fault:?} h{} (h{}) for {lasts:?}", host + 1, other + 1));
+        *self.report.faults.entry(fault).or_default() += 1;
+        match fault {
+            Fault::Freeze | Fault::Suspend => self.machines[host].stands = true,
+            Fault::Kill => self.kill(host),
+            Fault::Stop => {
+                let stopped = Arc::<AtomicBool>::default();
+                self.machines[host].stop(stopped.clone());
+                self.stopping.push((host, stopped));
+            }
+            Fault::SlowDisk => {
+                let takes = Duration::from_millis(50 + self.random.below(500));
+                self.machines[host].disk.set_sync(takes);
+            }
+            _ => {}
+        }
+        self.lasting.push(Lasting { fault, host, other, until: self.now + lasts });
+        self.set_ways();
+    }
+
+    pub(super) fn heal(&mut self, over: &Lasting) -> Result<(), String> {
+        self.tell(format!("{:?} of h{} is over", over.fault, over.host + 1));
+        match over.fault {
+            Fault::Freeze | Fault::Suspend => self.machines[over.host].stands = false,
+            Fault::Kill | Fault::Stop => {
+                // It may be stopping still, or have been started by the end of the other fault.
+                self.stopping.retain(|(host, _)| *host != over.host);
+                self.kill(over.host);
+                self.start(over.host, false)?;
+            }
+            Fault::SlowDisk => self.machines[over.host].disk.set_sync(Duration::from_millis(1)),
+            _ => {}
+        }
+        self.set_ways();
+        Ok(())
+    }
+
+    /// What the faults that last now mean for the ways between hosts, and for who is away.
+    pub(super) fn set_ways(&mut self) {
+        self.paths.cut.clear();
+        self.paths.loss.clear();
+        let addresses: Vec<_> = self.machines.iter().map(|machine| machine.address).collect();
+        for Lasting { fault, host, other, .. } in &self.lasting {
+            let (me, others) = (addresses[*host], addresses.iter().filter(|address| **address != addresses[*host]));
+            match fault {
+                Fault::Cut => self.paths.cut.extend(others.flat_map(|other| [(me, *other), (*other, me)])),
+                Fault::Deaf => self.paths.cut.extend(others.map(|other| (*other, me))),
+                Fault::Mute => self.paths.cut.extend(others.map(|other| (me, *other))),
+                Fault::Split => self.paths.cut.extend([(me, addresses[*other]), (addresses[*other], me)]),
+                Fault::Lossy => {
+                    self.paths.loss.extend(others.flat_map(|other| [((me, *other), 25), ((*other, me), 25)]))
+                }
+                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::Stop | Fault::SlowDisk => {}
+            }
+        }
+        for (host, Away { since, last }) in self.away.iter_mut().enumerate() {
+            let away = self.lasting.iter().any(|lasting| match lasting.fault {
+                Fault::Split => lasting.host == host || lasting.other == host,
+                fault => lasting.host == host && fault.is_outage(),
+            });
+            match (*since, away) {
+                (None, true) => {
+                    // Who was back for a moment only has perhaps not been heard.
+                    let goes_on = last.filter(|(_, until)| self.now.since(*until) < SHORT);
+                    *since = Some(goes_on.map_or(self.now, |(from, _)| from));
+                }
+                (Some(from), false) => (*since, *last) = (None, Some((from, self.now))),
+                _ => {}
+            }
+        }
+    }
+}
