@@ -405,7 +405,10 @@ async fn killing_a_named_actor_gives_the_next_instance_what_it_had_not_begun() {
     until("it has ended", || pair.agent.was_told(|_, message| matches!(message, ToAgent::Ended { .. }))).await;
     gate("killed").add_permits(1000);
     let seen = gated.ask(Seen).timeout(LONG).await.unwrap();
-    // The killed one had its state for itself, and one message in hand, which is lost with it.
+    let cut_off = [(Reason::ActorStopped, None)];
+    until("what it had in hand comes back", || BACK.lock().unwrap().get("killed").is_some_and(|back| *back == cut_off))
+        .await;
+    // The killed one had its state for itself, and one message in hand, which came back.
     assert!(seen.len() >= 39, "{seen:?}");
     assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]) && seen.last() == Some(&49), "{seen:?}");
     pair.settled().await;

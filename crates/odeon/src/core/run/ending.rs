@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     supervision::ChildExited,
 };
-use odeon_protocol::ExitCause;
+use odeon_protocol::{ExitCause, Reason};
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -31,7 +31,7 @@ impl Running<'_> {
         mem::take(&mut self.current().reply).fail(Error::Handler(format!("{} {said}", self.head.label())));
         if let Some(table) = doing {
             if !table.is_ask {
-                self.give_consumed_back(table, &said);
+                self.give_consumed_back(table, Reason::Failed, &said);
             }
             self.settle();
         }
@@ -130,9 +130,12 @@ impl Running<'_> {
 
     /// The end: actor and context go, and those concerned are told.
     pub(super) fn finish(&mut self, cause: ExitCause, failure: Option<Error>) -> Next {
+        drop(self.body().parked.take());
+        if let Some(table) = self.body().doing.take().filter(|table| !table.is_ask) {
+            self.give_consumed_back(table, Reason::ActorStopped, &format!("{cause} while it handled {}", table.name));
+        }
         let stopped = Error::ActorStopped { text: format!("{}: {cause}", self.head.label()), may_have_run: false };
         self.shut(failure.as_ref().unwrap_or(&stopped));
-        drop(self.body().parked.take());
         let mut current = mem::take(self.current());
         mem::take(&mut current.reply).fail(stopped.having_run(true));
         drop(current);

@@ -335,7 +335,7 @@ impl Running<'_> {
             (Phase::Live, End::Failed(text)) => match self.body().doing.take() {
                 Some(table) => {
                     self.head.system.counters.failed.fetch_add(1, Ordering::Relaxed);
-                    self.give_consumed_back(table, &text.0);
+                    self.give_consumed_back(table, Reason::Failed, &text.0);
                     self.settle();
                     Next::Go
                 }
@@ -371,16 +371,16 @@ impl Running<'_> {
         }
     }
 
-    /// Tells the sender of a message that its handler failed.
-    fn give_consumed_back(&self, table: &'static MessageTable, text: &str) {
+    /// Tells the sender of a message that its handler did not come to a good end.
+    fn give_consumed_back(&self, table: &'static MessageTable, reason: Reason, text: &str) {
         let returned = Returned {
             body: ReturnedBody::Consumed { name: table.name },
-            reason: Reason::Failed,
+            reason,
             text: format!("{}: {text}", self.head.label()),
             to: self.head.address(),
             may_have_run: true,
         };
-        tracing::debug!(actor = %self.head.label(), message = table.name, error = text, "a handler failed");
+        tracing::debug!(actor = %self.head.label(), message = table.name, error = text, "a handler came to no good end");
         let origin = mem::take(&mut self.current().origin);
         self.head.system.give_back_to(origin, returned);
     }
