@@ -6,7 +6,7 @@
 
 use crate::{Gaps, Next, Sequence};
 use odeon::{Deferred, ReplyTo, Returned, prelude::*};
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// Sends so many numbered messages. Goes on counting where the last one for the same actor stopped.
 #[message(reply = Sent)]
@@ -77,6 +77,7 @@ const SETTLING: Duration = Duration::from_secs(600);
 struct Run {
     number: u64,
     send: Send,
+    padding: Arc<String>,
     to: String,
     began: Instant,
     /// Messages tried so far.
@@ -101,7 +102,8 @@ impl Relay {
         let (reply, deferred) = ctx.defer::<Sent>();
         self.begun += 1;
         let (number, to) = (self.begun, send.to.address().to_string());
-        self.runs.push(Run { number, send, to, began: Instant::now(), tried: 0, sent: Sent::default(), reply });
+        let (padding, sent) = (Arc::new("x".repeat(send.bytes)), Sent::default());
+        self.runs.push(Run { number, send, padding, to, began: Instant::now(), tried: 0, sent, reply });
         // To itself an actor can always tell.
         let _ = ctx.me().tell(GoOn { run: number }).await;
         deferred
@@ -154,7 +156,7 @@ impl Run {
                 continue;
             }
             self.tried += 1;
-            match self.send.to.tell(Next { n: *number, pad: "x".repeat(self.send.bytes) }).await {
+            match self.send.to.tell(Next { n: *number, pad: self.padding.clone() }).await {
                 Ok(()) => {
                     self.sent.accepted += 1;
                     *number += 1;

@@ -11,7 +11,10 @@ use std::{
     fs::File,
     os::unix::fs::FileExt as _,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -21,9 +24,9 @@ use std::{
 pub struct Next {
     /// Its number, one more than the one before.
     pub n: u64,
-    /// Anything, to make it large.
+    /// Anything, to make it large. Shared, so that whoever sends many is not busy with making it.
     #[serde(default)]
-    pub pad: String,
+    pub pad: Arc<String>,
 }
 
 /// From now on it takes so many a second at most.

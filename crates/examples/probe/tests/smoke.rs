@@ -10,7 +10,10 @@ use probe::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 fn system() -> System {
@@ -103,7 +106,7 @@ async fn a_relay_accounts_for_every_message() -> odeon::Result {
     }
     let gaps = sequence.gaps(Gaps).await?;
     assert_eq!(as_json(&gaps), json!({"received": 1000, "gaps": 0, "duplicates": 0, "reordered": 0}));
-    sequence.next(Next { n: 7, pad: String::new() }).await?;
+    sequence.next(Next { n: 7, pad: Arc::default() }).await?;
     assert_eq!(sequence.gaps(Gaps).await?.received, 1001, "another sender counts for itself");
     system.stop().await;
     Ok(())
