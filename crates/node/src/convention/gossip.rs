@@ -82,7 +82,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let cut_off = shared.seen.gossip.lock().seems_cut_off(&voters);
             alone = if cut_off { alone.or_else(|| Some(Instant::now())) } else { None };
             let hopeless = alone.is_some_and(|since| since.elapsed() > ALONE_MAX);
-            group.raft.runtime_config().elect(!hopeless && !shared.is_dropped());
+            let stops = shared.stop.is_cancelled();
+            group.raft.runtime_config().elect(!hopeless && !stops && !shared.is_dropped());
         }
     }
 }

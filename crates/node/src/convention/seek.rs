@@ -1,4 +1,5 @@
-//! Finding the leader: asked of everybody who might know, whenever it is not known or does not answer.
+//! Finding the leader: asked of everybody who might know, whenever it is not known or does not answer; and voters that
+//! have moved while they or this agent were away.
 
 use super::{
     shared::Shared,
@@ -6,11 +7,11 @@ use super::{
 };
 use odeon_protocol::NodeId;
 use odeon_transport::quic::{DialError, Kind};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::lookup_host,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// Between two looks while all is well.
@@ -19,26 +20,57 @@ const IDLE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(150);
 /// For one search.
 const SEARCH: Duration = Duration::from_millis(800);
+/// Between two looks behind the ways in while a voter is missed: at first, and at most.
+const MISSED: Duration = Duration::from_secs(1);
+const MISSED_MAX: Duration = Duration::from_secs(60);
 
 /// Looks for the leader when asked to, until the agent stops.
 pub(crate) async fn seek(shared: Arc<Shared>, ways_in: Vec<String>) {
-    let mut fruitless = 0u32;
+    let (mut fruitless, mut missed) = (0u32, Missed::default());
     loop {
-        tokio::select! {
-            () = shared.seek.notified() => {}
-            () = sleep(IDLE) => if shared.leader().is_some() { continue },
-        }
-        let heard = ask_all(&shared).await;
+        let asked = tokio::select! {
+            () = shared.seek.notified() => true,
+            () = sleep(IDLE) => shared.leader().is_none(),
+        };
+        let heard = if asked { ask_all(&shared).await } else { true };
         fruitless = if heard { 0 } else { fruitless + 1 };
-        if !heard {
-            if fruitless % 20 == 1 {
-                tracing::info!("waiting for another member of the convention to answer");
-            }
+        if fruitless % 20 == 1 {
+            tracing::info!("waiting for another member of the convention to answer");
+        }
+        if missed.is_due(&shared) || !heard {
             for way_in in &ways_in {
                 look_behind(&shared, way_in).await;
             }
         }
-        sleep(PAUSE).await;
+        if asked {
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// When to look for a voter that no connection is open to. Others may have elected a leader without it, at an address
+/// where nobody asks for it.
+#[derive(Default)]
+struct Missed {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Missed {
+    fn is_due(&mut self, shared: &Shared) -> bool {
+        let reached = |voter: NodeId| voter == shared.me || shared.peers.connected_to(voter).is_some();
+        if shared.voters().into_iter().all(reached) {
+            *self = Self::default();
+            return false;
+        }
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return false;
+        }
+        let is_due = self.next.is_some();
+        self.pause = (self.pause * 2).clamp(MISSED, MISSED_MAX);
+        self.next = Some(now + self.pause);
+        is_due
     }
 }
 
@@ -59,25 +91,21 @@ async fn ask_all(shared: &Arc<Shared>) -> bool {
         }
     };
     drop(timeout(SEARCH, all).await);
-    heard || shared.leads()
+    heard || shared.leads() && matches!(timeout(SEARCH, shared.confirm()).await, Ok(Ok(())))
 }
 
 /// Who is reached at an address that was given as a way in? Hosts may have moved while this agent was away.
 async fn look_behind(shared: &Shared, way_in: &str) {
-    let known: BTreeSet<NodeId> = shared.sources().into_iter().collect();
-    let Some(&any) = known.first() else { return };
     let Ok(addresses) = lookup_host(way_in).await else { return };
     for address in addresses {
-        let mut node = any;
-        for _ in 0..2 {
-            match shared.peers.endpoint.dial(address, node, Kind::Control).await {
-                Ok(connection) => {
-                    shared.peers.take_control(connection);
-                    break;
-                }
-                Err(DialError::OtherNode { has, .. }) if has != shared.me => node = has,
-                Err(_) => break,
-            }
+        // Whoever answers shows its certificate first, whichever node was meant.
+        let looked = shared.peers.endpoint.dial(address, NodeId(0), Kind::Control).await;
+        let Err(DialError::OtherNode { has, .. }) = looked else { continue };
+        if has == shared.me || shared.peers.connected_to(has).is_some() {
+            continue;
+        }
+        if let Ok(connection) = shared.peers.endpoint.dial(address, has, Kind::Control).await {
+            shared.peers.take_control(connection);
         }
     }
 }

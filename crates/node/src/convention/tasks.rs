@@ -8,7 +8,7 @@ use super::{
     seek,
     shared::Shared,
     token_out,
-    wire::Request,
+    wire::{Reply, Request},
 };
 use crate::{
     config::Config,
@@ -17,7 +17,8 @@ use crate::{
 use odeon_cluster::directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing};
 use odeon_protocol::{Boot, NodeId};
 use odeon_transport::quic::Kind;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use openraft::{EmptyNode, RaftMetrics};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -28,6 +29,8 @@ use tokio::{
 const RETRY: Duration = Duration::from_millis(200);
 /// For the data links to deliver what was sent, at the agent's end.
 const DRAIN: Duration = Duration::from_secs(1);
+/// For another voter to be elected while the leader stops: an election's times, twice.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// Between two looks at who belongs.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an agent whose vote is wanted waits for it before it calls itself ready.
@@ -99,17 +102,33 @@ async fn until_stopped(shared: &Shared, tasks: &mut JoinSet<()>) {
     shared.stop.cancelled().await;
 }
 
-/// A leader that stops asks another voter to stand for election.
+/// A leader that stops has another voter elected first, so that names are granted on without a pause.
 async fn hand_over(shared: &Shared) {
     let Some(group) = shared.group.as_ref().filter(|_| shared.leads()) else { return };
     group.raft.runtime_config().elect(false);
-    let others = shared.voters().into_iter().filter(|voter| *voter != shared.me);
-    for voter in others {
-        if shared.peers.ask_connected(voter, &Request::Stand, RETRY).await.is_ok() {
-            group.raft.runtime_config().heartbeat(false);
-            return;
+    let mut metrics = group.raft.metrics();
+    let voters = candidates(shared, &metrics.borrow());
+    for voter in voters {
+        if !matches!(shared.peers.ask_connected(voter, &Request::Stand, RETRY).await, Ok(Reply::Done)) {
+            continue;
         }
+        // It is elected once the others have missed this leader; until then they are fed no more.
+        group.raft.runtime_config().heartbeat(false);
+        let another = metrics.wait_for(|now| now.current_leader.is_some_and(|leader| leader != shared.me.0));
+        match timeout(HAND_OVER, another).await {
+            Ok(_) => tracing::info!("another host leads now"),
+            Err(_) => tracing::info!("this agent stops before another leads"),
+        }
+        return;
     }
+}
+
+/// The other voters, whoever has most of the log first: it is elected before those that lack some of it.
+fn candidates(shared: &Shared, metrics: &RaftMetrics<u64, EmptyNode>) -> Vec<NodeId> {
+    let has = |node: NodeId| metrics.replication.as_ref().and_then(|all| all.get(&node.0).copied().flatten());
+    let mut voters: Vec<NodeId> = shared.voters().into_iter().filter(|voter| *voter != shared.me).collect();
+    voters.sort_by_key(|voter| Reverse(has(*voter)));
+    voters
 }
 
 /// Has this boot known to the directory, then holds its lease.
