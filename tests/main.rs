@@ -7,5 +7,6 @@ mod counters;
 mod harness;
 mod one_host;
 mod poll_service;
+mod recovery;
 mod three_hosts;
 mod tidy;

@@ -301,6 +301,29 @@ fn the_readme() {
 }
 
 #[test]
+fn when_voters_are_lost() {
+    let (home, mut page) = (home(), Page::open("docs/recovery.md"));
+    let mut machine = Machine::on_its_own("127.0.5.1", home.path(), "h1");
+    for (book, here) in [("/var/lib/odeon-new", "new"), ("/backup", "backup")] {
+        machine.spelling.push((book.to_owned(), home.path().join(here).display().to_string()));
+    }
+    std::fs::create_dir(home.path().join("backup")).expect("a directory");
+    machine.runs_agent("odeon agent --bootstrap");
+    assert!(machine.interrupts());
+    // Nobody is there to be asked.
+    let recovered = machine.types(&format!("{} --yes", page.take("odeon recover")));
+    assert!(recovered.contains("what may be lost"), "{recovered}");
+    machine.runs_agent(&page.take("odeon agent --name h1"));
+    assert!(machine.types(&page.take("odeon token create")).starts_with("odeon1-voter-"));
+    machine.types(&page.take("odeon backup /backup/"));
+    assert!(machine.interrupts());
+    machine.types(&page.take("odeon restore /backup/"));
+    machine.runs_agent(&page.take("odeon agent --name h1 --data"));
+    page.end();
+    assert_eq!(machine.types("odeon --agent /var/lib/odeon-new/agent.sock token list").lines().count(), 2);
+}
+
+#[test]
 fn how_do_i_get_in() {
     let (http, mut page) = (tcp("127.0.6.1"), Page::open("docs/how-do-i-get-in.md"));
     let worker = executable("probe").display().to_string();

@@ -114,6 +114,17 @@ impl Agent {
         Self::begin(Command::new(executable("odeon")), name, &quic, data, args)
     }
 
+    /// Starts an agent at an address that another had before, and does not wait for it.
+    pub(crate) fn spawn_at(name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
+        Self::begin(Command::new(executable("odeon")), name, quic, data, args)
+    }
+
+    /// Waits until the agent, which is expected to end by itself, has ended; how, and what it said.
+    pub(crate) fn ends(&mut self) -> Ran {
+        let status = wait_for("the agent to end", || self.child.try_wait().expect("it can be waited for"));
+        Ran { code: status.code().unwrap_or(-1), out: String::new(), err: self.log() }
+    }
+
     /// Starts an agent in a network namespace that has that address, and does not wait for it.
     pub(crate) fn spawn_within(namespace: &str, name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
         let mut command = Command::new("ip");
@@ -143,9 +154,7 @@ impl Agent {
 
     /// Starts an agent that is expected to fail; what it said last.
     pub(crate) fn fails(name: &str, ip: &str, data: &Path, args: &[&str]) -> Ran {
-        let mut agent = Self::spawn(name, ip, data, args);
-        let status = wait_for("the agent to refuse", || agent.child.try_wait().expect("it can be waited for"));
-        Ran { code: status.code().unwrap_or(-1), out: String::new(), err: agent.log() }
+        Self::spawn(name, ip, data, args).ends()
     }
 
     /// Runs a command against this agent.

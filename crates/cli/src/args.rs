@@ -107,6 +107,34 @@ pub(crate) enum Command {
     },
     /// Take this host out of the convention and stop its agent.
     Leave,
+    /// Make a surviving voter the only one, when the majority of the voters is lost for ever; its agent must be stopped.
+    Recover {
+        /// Its data directory [default: as `odeon agent`'s].
+        #[arg(long, value_name = "DIR", env = "ODEON_DATA")]
+        data: Option<PathBuf>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Write the convention's directory to a file; on a voter. It holds private keys.
+    Backup {
+        /// The file.
+        file: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a data directory of a backup, when no voter is left.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The data directory, empty or not there.
+        #[arg(long, value_name = "DIR", env = "ODEON_DATA")]
+        data: PathBuf,
+        /// The host's name in the convention.
+        #[arg(long, env = "ODEON_NAME")]
+        name: String,
+    },
     /// Three hosts, the poll service, a real survey, a killed host: everything compared.
     Demo(DemoArgs),
     /// Measure this machine.

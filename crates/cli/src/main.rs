@@ -12,7 +12,7 @@ mod signals;
 use args::{Cli, Command, Global};
 use clap::Parser;
 use client::Client;
-use commands::{agent, bench, dead_letters, demo, dev, doctor, lists, membership, messages, token, worker};
+use commands::{agent, bench, dead_letters, demo, dev, doctor, lists, membership, messages, recovery, token, worker};
 use failure::{Failure, Outcome};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +48,8 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Demo(args) => demo::run(args, json).await,
         Command::Bench(args) => bench::run(args, json).await,
         Command::Doctor => doctor::run(connect(&global).await, json).await,
+        Command::Recover { data, yes } => recovery::recover(data, yes, json).await,
+        Command::Restore { file, data, name } => recovery::restore(&file, &data, &name, json),
         Command::Worker { name } => worker::run(&name),
         Command::DeadLetters => dead_letters::run(&socket(&global), json).await,
         other => talk(&connect(&global).await?, other, json).await,
@@ -77,12 +79,15 @@ async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
         Command::Stop { target } => messages::stop(client, &target, json).await,
         Command::Evict { name } => membership::evict(client, &name, json).await,
         Command::Leave => membership::leave(client, json).await,
+        Command::Backup { file, force } => recovery::backup(client, &file, force, json).await,
         Command::Health => membership::health(client, json).await,
         Command::Agent(_)
         | Command::Dev(_)
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::Doctor
+        | Command::Recover { .. }
+        | Command::Restore { .. }
         | Command::DeadLetters
         | Command::Worker { .. } => Ok(()),
     }

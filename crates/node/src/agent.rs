@@ -58,6 +58,9 @@ pub enum Ended {
     /// The host was evicted.
     #[error("this host is no longer a member of its convention: to return it needs a new data directory and a token")]
     NotMember,
+    /// The directory was recovered without this host's log.
+    #[error("{}", convention::SUPERSEDED)]
+    Superseded,
     /// The convention has given this start of the agent up. The next one may begin at once.
     #[error("the convention gave this start of the agent up, because it was silent for too long: start it again")]
     BootOver,

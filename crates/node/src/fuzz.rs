@@ -3,13 +3,13 @@
 use crate::{
     config::WorkerCommand,
     convention::wire::{Reply, Request, Step},
-    http,
+    http, recovery,
 };
 use odeon_protocol::fuzz::{Target, again};
 
 /// Every decoder.
 pub const TARGETS: &[Target] =
-    &[("peer_message", peer_message), ("http", http::fuzz), ("worker_command", worker_command)];
+    &[("backup", backup), ("peer_message", peer_message), ("http", http::fuzz), ("worker_command", worker_command)];
 
 /// The first byte says which of the three it is.
 fn peer_message(bytes: &[u8]) {
@@ -19,6 +19,11 @@ fn peer_message(bytes: &[u8]) {
         1 => again::<Reply>(body),
         _ => again::<Step>(body),
     }
+}
+
+/// A file as it is, and as what is in a whole one.
+fn backup(bytes: &[u8]) {
+    recovery::fuzz(bytes);
 }
 
 fn worker_command(bytes: &[u8]) {

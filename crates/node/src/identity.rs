@@ -11,6 +11,7 @@
 //! - **ID-3.** The record is whole or absent: it is written aside, synced and renamed.
 //! - **ID-4.** A record with a Raft past and no `directory.redb` is refused: a voter that forgot its vote could split
 //!   the convention.
+//! - **ID-5.** A host whose log is from before a recovery of the directory, and that has heard of it, does not start again.
 
 use odeon_protocol::{Boot, ConventionId, NodeId};
 use parking_lot::Mutex;
@@ -66,6 +67,17 @@ pub enum DataDirError {
         /// Who asked.
         wanted: String,
     },
+    /// Nothing is kept there.
+    #[error("data directory {}: there is no identity.json: give the data directory of a host with --data", .0.display())]
+    Empty(PathBuf),
+    /// Something is kept there.
+    #[error("data directory {}: it holds {found} already: give an empty one with --data", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// No key could be made.
     #[error("making this host's key: {0}")]
     Key(String),
@@ -109,6 +121,12 @@ pub struct Belonging {
     pub peers: Vec<Peer>,
     /// Whether this agent's Raft log was ever written.
     pub raft: bool,
+    /// Which recovery of the directory this agent goes by; 0 for none. A log may say a later one.
+    #[serde(default)]
+    pub recovery: u64,
+    /// Whether the directory was recovered without this agent's log.
+    #[serde(default)]
+    pub superseded: bool,
 }
 
 impl std::fmt::Debug for Belonging {
@@ -182,14 +200,48 @@ impl DataDir {
             crate::convention::clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         record.boot = Boot(now.max(record.boot.0 + 1));
         write(path, &record)?;
-        let boot = record.boot;
-        Ok(Self {
+        Ok(Self::of(path, record, lock))
+    }
+
+    /// Opens the data directory of a host whose agent does not run. No start is counted.
+    ///
+    /// # Errors
+    /// It is empty, in use, damaged, or the file system refuses.
+    pub fn open_stopped(path: &Path) -> Result<Self, DataDirError> {
+        if !path.join(RECORD).exists() {
+            return Err(DataDirError::Empty(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        let record = read(path)?.ok_or_else(|| DataDirError::Empty(path.to_owned()))?;
+        Ok(Self::of(path, record, lock))
+    }
+
+    /// Makes an empty data directory that of `host`, with a key, PEM, and what it belongs to.
+    ///
+    /// # Errors
+    /// Something is kept there, or the file system refuses.
+    pub fn prepare(path: &Path, host: &str, key: String, belonging: Belonging) -> Result<Self, DataDirError> {
+        let io = |doing: &'static str| move |source| DataDirError::Io { path: path.to_owned(), doing, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("it cannot be made"))?;
+        let lock = lock(path)?;
+        for found in [RECORD, DIRECTORY] {
+            if path.join(found).exists() {
+                return Err(DataDirError::NotEmpty { path: path.to_owned(), found });
+            }
+        }
+        let record = Record { version: VERSION, host: host.into(), boot: Boot(0), key, belonging: Some(belonging) };
+        write(path, &record)?;
+        Ok(Self::of(path, record, lock))
+    }
+
+    fn of(path: &Path, record: Record, lock: File) -> Self {
+        Self {
             path: path.to_owned(),
-            host: host.to_owned(),
-            boot,
+            host: record.host.clone(),
+            boot: record.boot,
             record: Mutex::new(record),
             lock: Mutex::new(Some(lock)),
-        })
+        }
     }
 
     /// Releases the lock: another agent may open the directory.
@@ -289,13 +341,26 @@ fn write(path: &Path, record: &Record) -> Result<(), DataDirError> {
 /// # Errors
 /// The file system's.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+    let aside = aside(path)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside)?;
     file.write_all(contents)?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
+    put(&aside, path)
+}
+
+/// Where a file is written before it takes its place. What is left there of an earlier attempt is removed.
+pub(crate) fn aside(path: &Path) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(aside.into()),
+    }
+}
+
+/// Has what was written and synced aside take its place.
+pub(crate) fn put(aside: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(aside, path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         File::open(parent)?.sync_all()?;
     }
@@ -362,6 +427,8 @@ mod tests {
             formed: false,
             peers: vec![Peer { node: NodeId(3), address: "127.0.0.1:7400".into() }],
             raft: false,
+            recovery: 0,
+            superseded: false,
         }
     }
 
@@ -408,6 +475,42 @@ mod tests {
         let refused = open(dir.path(), "two").unwrap_err().to_string();
         assert!(refused.contains("belongs to host one, not two"), "{refused}");
         assert!(matches!(open(dir.path(), "one"), Err(DataDirError::Forgotten { .. })));
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_recoveries_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), "one").unwrap().update(|kept| *kept = Some(belonging())).unwrap();
+        let text = fs::read_to_string(dir.path().join(RECORD)).unwrap();
+        let older: Vec<&str> =
+            text.lines().filter(|line| !line.contains("recovery") && !line.contains("superseded")).collect();
+        let older = older.join("\n").replace("\"raft\": false,", "\"raft\": false");
+        assert!(older.len() + 40 < text.len(), "{older}");
+        fs::write(dir.path().join(RECORD), older).unwrap();
+        let kept = open(dir.path(), "one").unwrap().belonging().unwrap();
+        assert_eq!((kept.recovery, kept.superseded), (0, false));
+    }
+
+    #[test]
+    fn a_stopped_hosts_directory_is_opened_without_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(DataDir::open_stopped(dir.path()), Err(DataDirError::Empty(_))));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+        let running = open(dir.path(), "one").unwrap();
+        assert!(matches!(DataDir::open_stopped(dir.path()), Err(DataDirError::InUse(_))));
+        let boot = running.boot();
+        drop(running);
+        assert_eq!(DataDir::open_stopped(dir.path()).unwrap().boot(), boot);
+    }
+
+    #[test]
+    fn only_an_empty_directory_is_prepared() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |host| DataDir::prepare(dir.path(), host, "other".into(), belonging());
+        drop(prepare("one").unwrap());
+        let refused = prepare("two").unwrap_err().to_string();
+        assert!(refused.contains("holds identity.json already"), "{refused}");
+        assert_eq!(open(dir.path(), "one").unwrap().key(), "other");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | [`config`] | what an agent is told at its start |
 //! | [`convention`] | everything between agents: members, directory, links |
 //! | [`identity`] | the data directory: who this agent is |
+//! | [`recovery`] | what is left when a majority of the voters is lost: recovering, backing up, restoring |
 //! | `router` | the data path: frames between processes and other agents |
 //! | `controller` | the control path: processes, actors, global names, troupes |
 //! | `workers` | worker processes: started, admitted, watched |
@@ -25,6 +26,7 @@ pub mod identity;
 mod links;
 mod metrics;
 mod queue;
+pub mod recovery;
 mod router;
 #[doc(hidden)]
 pub mod simulation;

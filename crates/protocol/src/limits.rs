@@ -116,6 +116,8 @@ pub const FORMER_MEMBERS_KEPT: usize = 4096;
 pub const DELTAS_KEPT: usize = 16 << 10;
 /// Text of an address that other agents dial.
 pub const DIAL_BYTES_MAX: usize = 256;
+/// A backup of the directory.
+pub const BACKUP_BYTES_MAX: u64 = 4 << 30;
 /// Commands in one directory log entry.
 pub const BATCH_MAX: usize = 1000;
 /// Bytes of a worker's standard error kept for its end's report.

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
         tokio::select! {
             ended = agent.wait() => match ended {
                 Err(Ended::BootOver) => tracing::info!("the agent begins a new start"),
-                ended => return ended.map_err(|why| Failure::failed(format!("agent: {why}"))),
+                ended => return ended.map_err(|why| failure_of_end(&why)),
             },
             stop = signals::wait() => {
                 stop?;
@@ -60,12 +60,18 @@ fn failure(error: &StartError) -> Failure {
         StartError::Convention(
             convention::StartError::Refused(_)
             | convention::StartError::NotFounder(_)
+            | convention::StartError::Superseded(_)
             | convention::StartError::TokenOfAnother { .. }
             | convention::StartError::NoTokenFile { .. },
         ) => Code::Refused,
         _ => Code::Failed,
     };
     Failure::new(code, format!("agent: {error}"))
+}
+
+fn failure_of_end(why: &Ended) -> Failure {
+    let code = if matches!(why, Ended::NotMember | Ended::Superseded) { Code::Refused } else { Code::Failed };
+    Failure::new(code, format!("agent: {why}"))
 }
 
 /// Resolves at the end of standard input, or never if that is not asked for.

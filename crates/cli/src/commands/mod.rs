@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod lists;
 pub(crate) mod membership;
 pub(crate) mod messages;
+pub(crate) mod recovery;
 pub(crate) mod settings;
 pub(crate) mod token;
 pub(crate) mod worker;

@@ -184,7 +184,7 @@ fn changed_member(changes: &[Change]) -> Option<&Member> {
     })
 }
 
-fn new_member(joiner: &Joiner) -> Member {
+pub(super) fn new_member(joiner: &Joiner) -> Member {
     Member {
         node: joiner.node,
         name: joiner.name.clone(),
@@ -199,7 +199,7 @@ fn new_member(joiner: &Joiner) -> Member {
     }
 }
 
-fn check_joiner(joiner: &Joiner) -> Result<(), Denied> {
+pub(super) fn check_joiner(joiner: &Joiner) -> Result<(), Denied> {
     check_size("the host's name", joiner.name.len(), HOST_NAME_BYTES_MAX)?;
     check_size("the address", joiner.address.len(), DIAL_BYTES_MAX)?;
     if joiner.name.is_empty() || joiner.name.chars().any(|c| c.is_control() || c.is_whitespace()) {

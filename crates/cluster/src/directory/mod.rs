@@ -15,6 +15,7 @@
 mod follow;
 mod members;
 mod names;
+mod recovery;
 mod requests;
 mod tokens;
 
@@ -23,6 +24,7 @@ mod tests;
 
 pub use follow::{Feed, Gap};
 pub use odeon_protocol::directory::*;
+pub use recovery::{RECOVERY_RAISES, Recovery};
 
 use odeon_protocol::{Boot, NodeId};
 use requests::Requests;

@@ -1,7 +1,7 @@
 //! What operators ask: lists, tokens, workers. JSON both ways, the same for the command line and for HTTP.
 
 use super::{CALL_WAIT, Controller, refusal};
-use crate::config::WorkerCommand;
+use crate::{config::WorkerCommand, recovery::BackupError};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, WorkerId,
     control::{ActorInfo, FromAgent, Refusal, Value as Fact},
@@ -9,7 +9,7 @@ use odeon_protocol::{
     peer::{PeerReply, PeerRequest},
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Called once, with the answer.
 pub(crate) type AdminReply = Box<dyn FnOnce(Result<Value, Refusal>) + Send>;
@@ -50,6 +50,7 @@ impl Controller {
             "token revoke" => self.token_revoke(request, reply),
             "evict" => self.evict(request, reply),
             "leave" => self.leave(reply),
+            "backup" => self.backup(request, reply),
             other => reply(Err(refusal(Reason::Protocol, format!("{other:?} is no request that this agent knows")))),
         }
     }
@@ -321,6 +322,34 @@ impl Controller {
         self.begin(async move { convention.evict(node).await }, move |_, done| {
             reply(done.map(|()| json!({ "evicted": host })).map_err(Refusal::from));
         });
+    }
+
+    /// Writes the directory with its secrets to a file, as the agent's user; whoever asks may start programs as that one.
+    fn backup(&self, request: &Value, reply: AdminReply) {
+        let file = match text(request, "file") {
+            Ok(file) => PathBuf::from(file),
+            Err(why) => return reply(Err(why)),
+        };
+        let (convention, force) = (self.parts.convention.clone(), request["force"] == true);
+        let written = async move {
+            let (backup, fresh) =
+                convention.backup().await.map_err(|why| refusal(Reason::NoQuorum, why.to_string()))?;
+            let write = move || {
+                let bytes = backup.write(&file, force)?;
+                Ok(json!({
+                    "file": file,
+                    "bytes": bytes,
+                    "names": backup.names(),
+                    "hosts": backup.hosts(),
+                    "fresh": fresh,
+                }))
+            };
+            let done: Result<Value, BackupError> = tokio::task::spawn_blocking(write)
+                .await
+                .map_err(|error| refusal(Reason::Protocol, error.to_string()))?;
+            done.map_err(|error| refusal(Reason::Protocol, error.to_string()))
+        };
+        self.begin(written, move |_, done| reply(done));
     }
 
     fn close_link(&self, request: &Value) -> Result<Value, Refusal> {

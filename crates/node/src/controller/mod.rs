@@ -205,6 +205,7 @@ impl Controller {
             // A host that leaves does not start again.
             Some(convention::Over::BootOver) if !self.leaving => Err(Ended::BootOver),
             Some(convention::Over::Failed) => Err(Ended::Failed),
+            Some(convention::Over::Superseded) => Err(Ended::Superseded),
             Some(_) if !self.leaving => Err(Ended::NotMember),
             _ => Ok(()),
         };

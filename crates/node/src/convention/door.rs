@@ -1,6 +1,10 @@
 //! Who may come in.
 
-use super::{admission::Admission, peers::Peers, server::Server};
+use super::{
+    admission::Admission,
+    peers::{Home, Peers},
+    server::Server,
+};
 use odeon_transport::{
     join::Admit,
     quic::{Connection, Door, Kind, Peer},
@@ -18,6 +22,10 @@ pub(crate) struct Entrance {
 impl Door for Entrance {
     fn admits(&self, peer: &Peer, _: Kind) -> Result<(), String> {
         self.server.admits(peer.node)
+    }
+
+    fn recovered(&self, recovery: u64) {
+        Home::recovered(&*self.server, recovery);
     }
 
     fn accepted(&self, connection: Connection) {

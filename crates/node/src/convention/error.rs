@@ -4,6 +4,10 @@ use crate::identity::DataDirError;
 use odeon_protocol::{NodeId, Reason, control::Refusal, directory::Denied};
 use std::{net::SocketAddr, path::PathBuf};
 
+/// For a host whose log is from before a recovery.
+pub(crate) const SUPERSEDED: &str = "the convention's directory was recovered without this host, whose data is from \
+     before: remove its data directory and join again with a token";
+
 /// Why an agent does not come into its convention: what, why, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +71,9 @@ pub enum StartError {
     /// The convention refused.
     #[error("joining: {0}")]
     Refused(String),
+    /// The directory was recovered without this host.
+    #[error("data directory {}: {SUPERSEDED}", .0.display())]
+    Superseded(PathBuf),
     /// Something that should not happen.
     #[error("starting the convention's part of the agent: {0}")]
     Other(String),

@@ -1,6 +1,7 @@
 //! The convention as the rest of the agent sees it.
 
 use super::{
+    backup::NoBackup,
     error::{CallError, ProposeError},
     lease::Lease,
     links::{LinkStatus, Unsent},
@@ -10,6 +11,7 @@ use super::{
     status::{HostStatus, Status},
     tokens,
 };
+use crate::recovery::Backup;
 use bytes::Bytes;
 use odeon_cluster::{
     capability,
@@ -43,6 +45,8 @@ pub enum Over {
     BootOver,
     /// It was evicted, or has left.
     NotMember,
+    /// The directory was recovered without its log.
+    Superseded,
     /// A part of it that it cannot do without has failed: the log says which.
     Failed,
 }
@@ -271,6 +275,15 @@ impl Handle {
     /// As [`Handle::propose`]; an unknown host is denied.
     pub async fn evict(&self, node: NodeId) -> Result<(), ProposeError> {
         self.propose(Command::Evict { node }).await.map(drop)
+    }
+
+    /// A consistent copy of the directory with its secrets, and whether it is known to be no more than 2 s old: if a
+    /// majority confirms this agent as leader, or its leader feeds it.
+    ///
+    /// # Errors
+    /// This host is no voter.
+    pub async fn backup(&self) -> Result<(Backup, bool), NoBackup> {
+        super::backup::take(&self.shared).await
     }
 
     /// Leaves the convention for good. The agent has stopped its actors and released their names before.

@@ -60,6 +60,8 @@ fn belonging(joined: Joined, voter: bool) -> Belonging {
         formed: false,
         peers: joined.hosts.into_iter().map(|host| Peer { node: host.node, address: host.address }).collect(),
         raft: false,
+        recovery: 0,
+        superseded: false,
     }
 }
 

@@ -10,6 +10,7 @@
 //! The rest of the agent sees [`Handle`] and implements [`Service`].
 
 mod admission;
+mod backup;
 mod certificates;
 pub(crate) mod clock;
 mod confirm;
@@ -27,6 +28,7 @@ mod links;
 mod peers;
 mod proposals;
 mod raft;
+mod recovered;
 mod runtime;
 mod seek;
 mod server;
@@ -35,14 +37,16 @@ mod shared;
 mod simulated;
 mod start;
 mod status;
-mod store;
+pub(crate) mod store;
 mod tasks;
 mod token_out;
 mod tokens;
 mod voters;
 pub(crate) mod wire;
 
+pub use backup::NoBackup;
 pub use clock::now;
+pub(crate) use error::SUPERSEDED;
 pub use error::{CallError, ProposeError, StartError};
 pub use handle::{Handle, Over};
 pub use lease::Lease;

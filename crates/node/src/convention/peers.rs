@@ -30,7 +30,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -59,6 +59,9 @@ pub(crate) trait Home: Send + Sync + 'static {
     /// Takes a datagram.
     fn datagram(&self, from: NodeId, body: &[u8]);
 
+    /// An agent goes by a later recovery of the directory than this one.
+    fn recovered(&self, later: u64);
+
     /// Several agents in a row did not let this one in.
     fn kept_out(&self, why: &str);
 
@@ -71,6 +74,8 @@ pub(crate) struct Peers {
     pub(super) me: NodeId,
     pub(super) endpoint: Endpoint,
     listens_on: SocketAddr,
+    /// Which recovery of the directory this agent goes by; 0 for none.
+    pub(super) recovery: Arc<AtomicU64>,
     /// Dials refused since the last one that was not.
     refusals: AtomicU32,
     home: OnceLock<Arc<dyn Home>>,
@@ -90,6 +95,7 @@ pub(crate) struct Peers {
 enum Failed {
     Unreached(String),
     Refused(String),
+    Recovered(u64, String),
 }
 
 /// The control connection to one peer.
@@ -118,12 +124,14 @@ impl Peers {
         boot: Boot,
         listens_on: SocketAddr,
         [router, large]: [runtime::Handle; 2],
+        recovery: Arc<AtomicU64>,
     ) -> Arc<Self> {
         let me = endpoint.identity().node();
         Arc::new_cyclic(|this| Self {
             me,
             endpoint,
             listens_on,
+            recovery,
             refusals: AtomicU32::new(0),
             home: OnceLock::new(),
             service: RwLock::default(),
@@ -276,6 +284,18 @@ impl Peers {
         }
     }
 
+    /// Runs something on the convention's runtime.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Closes every control connection; they are dialled again by need.
+    pub(super) fn close_controls(&self, why: &str) {
+        for (_, control) in self.connected() {
+            control.close(Code::Done, why);
+        }
+    }
+
     /// The runtime that carries connections of that kind.
     pub(super) fn runtime_of(&self, kind: Kind) -> &runtime::Handle {
         match kind {
@@ -297,6 +317,10 @@ impl Peers {
             for address in found {
                 match endpoint.dial(address, node, kind).await {
                     Ok(connection) => return Ok(connection),
+                    Err(DialError::OtherRecovery { has, wants, .. }) if has > wants => {
+                        let why = format!("{address} goes by a later recovery of the directory");
+                        return Err(Failed::Recovered(has, why));
+                    }
                     Err(error) => {
                         refused |= matches!(error, DialError::Refused { code: Some(Code::Refused), .. });
                         why = error.to_string();
@@ -308,6 +332,12 @@ impl Peers {
         let dialled = dialled.await.unwrap_or_else(|_| Err(Failed::Unreached("the agent is stopping".into())));
         dialled.inspect(|_| self.refusals.store(0, Ordering::Relaxed)).map_err(|failed| match failed {
             Failed::Unreached(why) => unreachable(why),
+            Failed::Recovered(later, why) => {
+                if let Some(home) = self.home() {
+                    home.recovered(later);
+                }
+                unreachable(why)
+            }
             Failed::Refused(why) => {
                 let before = self.refusals.fetch_add(1, Ordering::Relaxed);
                 if let Some(home) = self.home().filter(|_| before + 1 >= REFUSALS) {
@@ -400,8 +430,12 @@ impl Serving {
 impl Serve for Serving {
     fn request(&self, from: &Peer, body: Bytes) -> Answering<Bytes> {
         let (home, node, address) = (self.home(), from.node, from.address);
+        let same = self.peers.upgrade().is_some_and(|peers| peers.recovery.load(Ordering::Acquire) == from.recovery);
         Box::pin(async move {
             let reply = match (home, decode::<Request>(&body)) {
+                (_, Ok(request)) if request.is_of_the_log() && !same => {
+                    Reply::Refused("the directory was recovered since this connection was made".into())
+                }
                 (Some(home), Ok(request)) => home.answer(node, address, request).await,
                 (None, _) => Reply::Refused("the agent is only starting, or stopping".into()),
                 (_, Err(error)) => Reply::Refused(error.to_string()),

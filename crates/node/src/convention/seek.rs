@@ -2,6 +2,7 @@
 //! have moved while they or this agent were away.
 
 use super::{
+    recovered,
     shared::Shared,
     wire::{Reply, Request},
 };
@@ -95,7 +96,7 @@ async fn ask_all(shared: &Arc<Shared>) -> bool {
 }
 
 /// Who is reached at an address that was given as a way in? Hosts may have moved while this agent was away.
-async fn look_behind(shared: &Shared, way_in: &str) {
+async fn look_behind(shared: &Arc<Shared>, way_in: &str) {
     let Ok(addresses) = lookup_host(way_in).await else { return };
     for address in addresses {
         // Whoever answers shows its certificate first, whichever node was meant.
@@ -104,8 +105,10 @@ async fn look_behind(shared: &Shared, way_in: &str) {
         if has == shared.me || shared.peers.connected_to(has).is_some() {
             continue;
         }
-        if let Ok(connection) = shared.peers.endpoint.dial(address, has, Kind::Control).await {
-            shared.peers.take_control(connection);
+        match shared.peers.endpoint.dial(address, has, Kind::Control).await {
+            Ok(connection) => drop(shared.peers.take_control(connection)),
+            Err(DialError::OtherRecovery { has, wants, .. }) if has > wants => recovered::meet(shared, has),
+            Err(_) => {}
         }
     }
 }

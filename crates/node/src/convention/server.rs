@@ -6,7 +6,7 @@ use super::{
     follow, gossip,
     handle::Over,
     peers::Home,
-    proposals,
+    proposals, recovered,
     service::Answering,
     shared::Shared,
     wire::{Reply, Request},
@@ -72,6 +72,12 @@ impl Home for Server {
     fn datagram(&self, from: NodeId, body: &[u8]) {
         if let Some(shared) = self.shared.upgrade() {
             gossip::received(&shared, from, body);
+        }
+    }
+
+    fn recovered(&self, later: u64) {
+        if let Some(shared) = self.shared.upgrade() {
+            recovered::meet(&shared, later);
         }
     }
 

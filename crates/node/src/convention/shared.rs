@@ -142,6 +142,10 @@ impl Shared {
             known.extend(hosts.map(|host| host.node));
         });
         known.extend(self.data.belonging().into_iter().flat_map(|belonging| belonging.peers).map(|peer| peer.node));
+        if self.peers.recovery.load(Ordering::Acquire) != 0 {
+            // A restored directory begins on a host that nobody knew.
+            known.extend(self.peers.connected().into_iter().map(|(node, _)| node));
+        }
         known.remove(&self.me);
         let mut sources: Vec<NodeId> = known.into_iter().collect();
         sources.sort_by_key(|node| {

@@ -20,6 +20,7 @@ use odeon_transport::{
     },
     tls::{NodeKey, PublicKey},
 };
+use std::sync::Arc;
 use tokio::runtime;
 
 /// The token that everybody joins with.
@@ -55,7 +56,8 @@ pub async fn start_simulated(config: &Config, simulated: Simulated) -> Result<Ha
     let (endpoint, medium) = (Endpoint::simulated(port), Medium::Simulated(disk));
     let runtimes = [runtime::Handle::current(), runtime::Handle::current()];
     let (shared, proposals) =
-        build(Start { config: config.clone(), data, belonging, endpoint, medium, runtimes }).await?;
+        build(Start { config: config.clone(), data, belonging, endpoint, recovery: Arc::default(), medium, runtimes })
+            .await?;
     let (handle, guard) = (Handle { shared: shared.clone() }, shared.stopped.clone().drop_guard());
     let config = config.clone();
     tokio::spawn(async move {
@@ -92,5 +94,7 @@ pub async fn admit_simulated(handle: &Handle, key: &PublicKey, joiner: Joiner) -
         formed: false,
         peers: grant.hosts.into_iter().map(peer).collect(),
         raft: false,
+        recovery: 0,
+        superseded: false,
     })
 }

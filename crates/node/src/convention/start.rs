@@ -35,7 +35,10 @@ use std::{
     io,
     net::UdpSocket,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -65,6 +68,7 @@ pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, St
         Some(belonging) if config.bootstrap && !belonging.formed => {
             return Err(StartError::NotFounder(belonging.convention));
         }
+        Some(belonging) if belonging.superseded => return Err(StartError::Superseded(config.data.clone())),
         Some(belonging) => belonging,
         None if config.bootstrap => {
             no_convention_yet(config)?;
@@ -74,13 +78,15 @@ pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, St
         None => joining::enter(config, &data, &key, &joins_as(config)).await?,
     };
     let identity = identity(key, &belonging)?;
-    let endpoint = bind(config, identity, Settings { large: Some(large.clone()), ..Settings::new(data.boot()) })?;
+    let recovery = Arc::new(AtomicU64::new(belonging.recovery));
+    let settings = Settings { large: Some(large.clone()), recovery: recovery.clone(), ..Settings::new(data.boot()) };
+    let endpoint = bind(config, identity, settings)?;
     if known {
         check_ways_in(config, &endpoint).await?;
     }
     let runtimes = [runtime::Handle::current(), large];
     let medium = Medium::File(data.directory_file());
-    spawn(Start { config: config.clone(), data, belonging, endpoint, medium, runtimes }).await
+    spawn(Start { config: config.clone(), data, belonging, endpoint, recovery, medium, runtimes }).await
 }
 
 /// Who this agent is in its convention.
@@ -182,6 +188,8 @@ pub(super) fn form(data: &DataDir, key: &NodeKey) -> Result<Belonging, StartErro
         formed: true,
         peers: Vec::new(),
         raft: false,
+        recovery: 0,
+        superseded: false,
     };
     data.update(|kept| *kept = Some(belonging.clone()))?;
     tracing::info!(%convention, "a new convention is formed");
@@ -194,6 +202,8 @@ pub(super) struct Start {
     pub(super) data: DataDir,
     pub(super) belonging: Belonging,
     pub(super) endpoint: Endpoint,
+    /// What the endpoint says that this agent goes by.
+    pub(super) recovery: Arc<AtomicU64>,
     /// Where the directory is kept.
     pub(super) medium: Medium,
     /// The router's, and that of large frames.
@@ -236,17 +246,19 @@ fn live(start: Start, report: oneshot::Sender<Result<Handle, StartError>>) {
 }
 
 pub(super) async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<Proposal>), StartError> {
-    let Start { config, data, belonging, endpoint, medium, runtimes } = start;
+    let Start { config, data, belonging, endpoint, recovery, medium, runtimes } = start;
     let router = runtimes[0].clone();
     let (identity, boot) = (endpoint.identity().clone(), data.boot());
     let me = identity.node();
     let listens_on = endpoint.local_address().map_err(|error| other(&error))?;
-    let peers = Peers::new(endpoint.clone(), boot, listens_on, runtimes);
+    let peers = Peers::new(endpoint.clone(), boot, listens_on, runtimes, recovery.clone());
     let version = Arc::new(watch::Sender::new(0));
     let group = match belonging.voter {
         true => {
             let started = raft::start(me, &medium, peers.clone(), version.clone()).await;
-            Some(started.map_err(|error| other(&error))?)
+            let group = started.map_err(|error| other(&error))?;
+            recovery.fetch_max(group.log.recovery(), Ordering::AcqRel);
+            Some(group)
         }
         false => None,
     };

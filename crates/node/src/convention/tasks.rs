@@ -164,6 +164,14 @@ async fn follow_lease(shared: Arc<Shared>, generation: u64) {
     }
 }
 
+/// Tells a new group of this boot, in case that it was begun without knowing it.
+pub(crate) async fn be_known_again(shared: Arc<Shared>) {
+    tokio::select! {
+        generation = be_known(&shared) => tracing::debug!(?generation, "this boot is known again"),
+        () = shared.stop.cancelled() => {}
+    }
+}
+
 /// The generation to renew under; nothing if the convention does not know this agent.
 async fn be_known(shared: &Shared) -> Option<u64> {
     loop {

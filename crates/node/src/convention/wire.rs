@@ -41,6 +41,13 @@ pub(crate) enum Request {
     Stand,
 }
 
+impl Request {
+    /// Whether the Raft group alone says it.
+    pub(crate) const fn is_of_the_log(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::Vote(_) | Self::Snapshot { .. } | Self::Stand)
+    }
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {

@@ -60,6 +60,8 @@ pub struct Peer {
     pub boot: Boot,
     /// Where its packets come from; no identity.
     pub address: SocketAddr,
+    /// The recovery of the directory that both ends went by when they greeted.
+    pub recovery: u64,
     /// When its certificate ends. The connection outlives it: whoever holds the connection closes it then.
     pub not_after: SystemTime,
 }
@@ -83,12 +85,14 @@ pub enum Code {
     Duplicate = 409,
     /// The certificate has run out.
     Expired = 410,
+    /// The other end goes by another recovery of the directory.
+    OtherRecovery = 412,
     /// Another protocol version.
     Version = 426,
 }
 
 impl Code {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Done,
         Self::Garbage,
         Self::NoCertificate,
@@ -96,6 +100,7 @@ impl Code {
         Self::Refused,
         Self::Duplicate,
         Self::Expired,
+        Self::OtherRecovery,
         Self::Version,
     ];
 

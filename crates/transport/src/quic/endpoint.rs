@@ -2,7 +2,7 @@
 
 use super::{
     connection::{Closed, Code, Connection, Kind, Peer},
-    greeting,
+    greeting::{self, Greeting},
     settings::{BindError, RECEIVE_WINDOW, Settings, bind_socket, no_common_protocol},
     simulated,
 };
@@ -22,7 +22,7 @@ use tokio::{runtime, sync::Semaphore, task::JoinHandle, time::timeout};
 
 /// From an incoming connection's first packet to its greeting.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
-/// How long a closing endpoint waits for the peers to have heard of it.
+/// How long a closing endpoint waits for the peers to have heard of it; a refused dialler, to have closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// How ids of connections of large frames begin, until the peer has chosen another.
 const LARGE_ID: [u8; 8] = *b"od-large";
@@ -34,6 +34,10 @@ pub trait Door: Send + Sync + 'static {
     /// # Errors
     /// The reason: what, why, what to do.
     fn admits(&self, peer: &Peer, kind: Kind) -> Result<(), String>;
+
+    /// A peer goes by a later recovery of the directory than this agent: whoever can follow it raises
+    /// [`Settings::recovery`] before this returns, and the connection is taken; else it is refused. Must not block.
+    fn recovered(&self, recovery: u64);
 
     /// Takes a connection. Must not block.
     fn accepted(&self, connection: Connection);
@@ -100,6 +104,16 @@ pub enum DialError {
         /// Where.
         address: SocketAddr,
     },
+    /// One of the two agents goes by what the directory was before it was recovered.
+    #[error("{}", other_recovery(*address, *has, *wants))]
+    OtherRecovery {
+        /// Where.
+        address: SocketAddr,
+        /// The recovery that the agent met goes by.
+        has: u64,
+        /// This agent's.
+        wants: u64,
+    },
     /// The agent there does not let this one in.
     #[error("the agent at {address} refuses: {why}")]
     Refused {
@@ -118,6 +132,15 @@ pub enum DialError {
         /// What is wrong.
         why: String,
     },
+}
+
+fn other_recovery(address: SocketAddr, has: u64, wants: u64) -> String {
+    if has > wants {
+        return format!(
+            "the agent at {address} goes by recovery {has} of the directory, which this one does not know yet"
+        );
+    }
+    format!("the agent at {address} goes by what the directory was before its recovery {wants}")
 }
 
 impl Endpoint {
@@ -239,7 +262,8 @@ async fn connect(
         Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
         _ => dial_error(address, error),
     })?;
-    let greeting = match greeting::greet(&connection, settings.boot).await {
+    let own = settings.greeting();
+    let greeting = match greeting::greet(&connection, &own).await {
         Ok(greeting) => greeting,
         // A refusal closes the connection; the stream's error alone does not say why.
         Err(error) => {
@@ -253,8 +277,13 @@ async fn connect(
         connection.close(Code::Version.into(), b"another protocol version");
         return Err(DialError::OtherVersion { address });
     }
+    if greeting.recovery != own.recovery {
+        let error = DialError::OtherRecovery { address, has: greeting.recovery, wants: own.recovery };
+        connection.close(Code::OtherRecovery.into(), b"another recovery of the directory");
+        return Err(error);
+    }
     let certificate = certificate(&connection).map_err(|why| DialError::Unreachable { address, why })?;
-    Ok(Connection::new(connection, peer(certificate, greeting.boot, address), kind, true))
+    Ok(Connection::new(connection, peer(certificate, &greeting, address), kind, true))
 }
 
 fn dial_error(address: SocketAddr, error: quinn::ConnectionError) -> DialError {
@@ -359,9 +388,9 @@ fn certificate(connection: &quinn::Connection) -> Result<PeerCertificate, String
     PeerCertificate::read(leaf).map_err(|error| error.to_string())
 }
 
-fn peer(certificate: PeerCertificate, boot: odeon_protocol::Boot, address: SocketAddr) -> Peer {
+fn peer(certificate: PeerCertificate, greeting: &Greeting, address: SocketAddr) -> Peer {
     let PeerCertificate { node, convention, not_after, .. } = certificate;
-    Peer { node, convention, boot, address, not_after }
+    Peer { node, convention, boot: greeting.boot, address, recovery: greeting.recovery, not_after }
 }
 
 async fn greet_back(
@@ -383,9 +412,21 @@ async fn greet_back(
         let has = greeting.protocol;
         return Err((Code::Version, format!("protocol version {has} met version {PROTOCOL_VERSION}")));
     }
-    let peer = peer(certificate, greeting.boot, connection.remote_address());
+    let peer = peer(certificate, &greeting, connection.remote_address());
+    // Nobody who was put out has this agent follow.
+    if greeting.recovery > endpoint.settings.greeting().recovery && door.admits(&peer, kind).is_ok() {
+        door.recovered(greeting.recovery);
+    }
+    let own = endpoint.settings.greeting();
+    if greeting.recovery != own.recovery {
+        // The dialler learns by the welcome which one this agent goes by, and closes.
+        greeting::welcome(send, &own).await.map_err(garbage)?;
+        let _ = timeout(CLOSE_WITHIN, connection.closed()).await;
+        let why = format!("recovery {} of the directory met recovery {}", greeting.recovery, own.recovery);
+        return Err((Code::OtherRecovery, why));
+    }
     door.admits(&peer, kind).map_err(|why| (Code::Refused, why))?;
     connection.set_receive_window(RECEIVE_WINDOW);
-    greeting::welcome(send, endpoint.settings.boot).await.map_err(garbage)?;
+    greeting::welcome(send, &own).await.map_err(garbage)?;
     Ok(peer)
 }

@@ -5,7 +5,10 @@ use super::{greeting::Greeting, message};
 use odeon_protocol::limits::CONTROL_BYTES_MAX;
 
 pub(crate) fn greeting(bytes: &[u8]) {
-    odeon_protocol::fuzz::again::<Greeting>(bytes);
+    let Ok(greeting) = Greeting::read(bytes) else { return };
+    let written = greeting.write();
+    assert!(written.len() <= bytes.len(), "the shortest form is written");
+    assert_eq!(Greeting::read(&written), Ok(greeting));
 }
 
 pub(crate) fn message_head(bytes: &[u8]) {

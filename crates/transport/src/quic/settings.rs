@@ -1,9 +1,18 @@
 //! The transport's settings and its socket.
 
+use super::greeting::Greeting;
 use odeon_protocol::{Boot, limits::JOIN_REQUEST_BYTES_MAX};
 use quinn::{AckFrequencyConfig, ConnectionError, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::runtime;
 
 /// TLS's alert for "no protocol in common", as a QUIC error code.
@@ -31,12 +40,15 @@ pub struct Settings {
     pub mtu_max: Option<u16>,
     /// The runtime that carries connections of large frames; the one that dials or accepts if there is none.
     pub large: Option<runtime::Handle>,
+    /// Which recovery of the directory this agent goes by; 0 for none. It may rise while the agent runs. Connections exist
+    /// between agents that go by the same one only.
+    pub recovery: Arc<AtomicU64>,
 }
 
 impl Settings {
     /// The defaults.
     #[must_use]
-    pub const fn new(boot: Boot) -> Self {
+    pub fn new(boot: Boot) -> Self {
         Self {
             boot,
             idle: Duration::from_secs(3),
@@ -45,7 +57,13 @@ impl Settings {
             socket_buffer_bytes: 4 << 20,
             mtu_max: None,
             large: None,
+            recovery: Arc::default(),
         }
+    }
+
+    /// What this end says first on a connection.
+    pub(super) fn greeting(&self) -> Greeting {
+        Greeting::new(self.boot, self.recovery.load(Ordering::Relaxed))
     }
 
     /// For connections that this process dials.

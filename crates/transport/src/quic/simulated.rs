@@ -230,6 +230,7 @@ impl Inner {
             convention: self.identity.convention(),
             boot: self.boot,
             address: self.address,
+            recovery: 0,
             not_after: self.identity.not_after(),
         }
     }

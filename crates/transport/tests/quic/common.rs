@@ -8,7 +8,10 @@ use odeon_transport::{
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::sync::mpsc;
@@ -42,11 +45,20 @@ pub(crate) struct TestDoor {
     sender: mpsc::Sender<Connection>,
     pub(crate) refusal: Mutex<Option<String>>,
     pub(crate) admit: Option<Arc<dyn Admit>>,
+    /// Whether this agent follows a later recovery that a peer goes by.
+    pub(crate) follows: AtomicBool,
+    pub(crate) recovery: Arc<AtomicU64>,
 }
 
 impl Door for TestDoor {
     fn admits(&self, _: &Peer, _: Kind) -> Result<(), String> {
         self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn recovered(&self, recovery: u64) {
+        if self.follows.load(Ordering::Relaxed) {
+            self.recovery.store(recovery, Ordering::Relaxed);
+        }
     }
 
     fn accepted(&self, connection: Connection) {
@@ -75,9 +87,11 @@ impl Agent {
     }
 
     pub(crate) fn with_settings(identity: Arc<Identity>, settings: Settings, admit: Option<Arc<dyn Admit>>) -> Self {
+        let recovery = settings.recovery.clone();
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), identity, settings).unwrap();
         let (sender, accepted) = mpsc::channel(16);
-        let door = Arc::new(TestDoor { sender, refusal: Mutex::default(), admit });
+        let (refusal, follows) = (Mutex::default(), AtomicBool::default());
+        let door = Arc::new(TestDoor { sender, refusal, admit, follows, recovery });
         endpoint.listen(door.clone());
         Self { address: endpoint.local_address().unwrap(), endpoint, door, accepted }
     }

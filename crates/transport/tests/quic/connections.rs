@@ -7,7 +7,10 @@ use odeon_transport::{
     quic::{Code, DialError, Endpoint, Kind, Settings},
     tls::NodeKey,
 };
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
 
 #[tokio::test]
 async fn two_agents_know_each_other_by_certificate() {
@@ -140,6 +143,29 @@ async fn another_protocol_version_is_said() {
     };
     assert_eq!(soon(join(address, ask)).await.unwrap_err(), JoinError::OtherVersion { address });
     serving.abort();
+}
+
+#[tokio::test]
+async fn what_is_from_before_a_recovery_does_not_meet_what_is_from_after_it() {
+    let authority = authority(7);
+    let (mut old, mut new) = (Agent::start(&authority), Agent::start(&authority));
+    new.door.recovery.store(5, Ordering::Relaxed);
+    let (back, on) = (old.address, new.address);
+    let ahead = soon(old.endpoint.dial(on, new.node(), Kind::Control)).await.unwrap_err();
+    assert_eq!(ahead, DialError::OtherRecovery { address: on, has: 5, wants: 0 });
+    let behind = soon(new.endpoint.dial(back, old.node(), Kind::Data)).await.unwrap_err();
+    assert_eq!(behind, DialError::OtherRecovery { address: back, has: 0, wants: 5 });
+    assert!(old.accepted.try_recv().is_err() && new.accepted.try_recv().is_err(), "no door let anything in");
+    // Who is not let in has nobody follow.
+    old.door.follows.store(true, Ordering::Relaxed);
+    *old.door.refusal.lock().unwrap() = Some("this host was evicted".into());
+    soon(new.endpoint.dial(back, old.node(), Kind::Control)).await.unwrap_err();
+    assert_eq!(old.door.recovery.load(Ordering::Relaxed), 0);
+    // Whoever can follow is let in as soon as it does.
+    *old.door.refusal.lock().unwrap() = None;
+    let (dialled, accepted) = new.dial(&mut old, Kind::Control).await;
+    assert_eq!((dialled.peer().recovery, accepted.peer().recovery), (5, 5));
+    old.dial(&mut new, Kind::Data).await;
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ struct Kept {
     entries: BTreeMap<u64, Entry>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    recovery: u64,
 }
 
 /// Opens the file: the log, and the state machine as its last snapshot left it.
@@ -32,7 +33,7 @@ pub(crate) fn open(medium: &Medium, version: Arc<watch::Sender<u64>>) -> Result<
     let (store, found) = Store::open(medium)?;
     let machine = Machine::new(found.snapshot, medium.path())?;
     let entries = found.entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect();
-    let kept = Kept { entries, purged: found.purged, vote: found.vote };
+    let kept = Kept { entries, purged: found.purged, vote: found.vote, recovery: found.recovery };
     let log = Log { store: store.clone(), shared: Arc::new(RwLock::new(kept)) };
     Ok((log, SharedMachine::new(machine, store, version)))
 }
@@ -42,6 +43,11 @@ impl Log {
     pub(crate) fn is_pristine(&self) -> bool {
         let kept = self.shared.read();
         kept.vote.is_none() && kept.entries.is_empty() && kept.purged.is_none()
+    }
+
+    /// Which recovery of the directory it began with; 0 for none.
+    pub(crate) fn recovery(&self) -> u64 {
+        self.shared.read().recovery
     }
 }
 

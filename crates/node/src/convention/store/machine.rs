@@ -47,7 +47,17 @@ impl Machine {
         self.feed.since(version, self.directory.version(), at_most)
     }
 
-    fn apply(&mut self, entry: Entry) -> Answers {
+    /// The newest entry that was carried out.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    /// Who the log says votes.
+    pub(super) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(super) fn apply(&mut self, entry: Entry) -> Answers {
         self.applied = Some(entry.log_id);
         match entry.payload {
             EntryPayload::Blank => Answers::default(),

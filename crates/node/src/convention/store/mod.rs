@@ -6,11 +6,13 @@
 //! - **ST-2.** Writes happen in the order in which they were asked for; everything that waits goes into one transaction.
 //! - **ST-3.** The log that is not purged is held in memory too: entries are readable as soon as `append` returns.
 
+mod anew;
 mod log;
 mod machine;
 mod medium;
 mod writer;
 
+pub(crate) use anew::{Beginning, Kept};
 pub(crate) use log::{Log, open};
 pub(crate) use machine::SharedMachine;
 pub use medium::Disk;

@@ -1,5 +1,5 @@
 use super::*;
-use odeon_cluster::directory::{Convention, Joiner, Role, Secret};
+use odeon_cluster::directory::{Convention, Joiner, Role, Secret, Token, TokenId};
 use odeon_protocol::{Boot, ConventionId, NodeId};
 use openraft::{
     EntryPayload, LeaderId, RaftLogReader, RaftSnapshotBuilder,
@@ -83,4 +83,62 @@ async fn a_file_that_is_none_is_named() {
     std::fs::write(&path, b"this is no database").unwrap();
     let error = open(&Medium::File(path.clone()), Arc::new(watch::Sender::new(0))).err().unwrap().to_string();
     assert!(error.contains("directory.redb") && error.contains("restore it"), "{error}");
+}
+
+/// A file whose log goes beyond what is known to be committed.
+async fn survivor(dir: &Path) -> std::path::PathBuf {
+    let (mut log, _) = open_in(dir);
+    let voters = openraft::Membership::new(vec![std::collections::BTreeSet::from([1, 2, 3])], ());
+    let first = Entry { log_id: LogId::new(LeaderId::new(1, 1), 0), payload: EntryPayload::Membership(voters) };
+    let token = |id| Token { id: TokenId(id), role: Role::Voter, admin: false, expires: 9, uses: None };
+    let create = |id| Command::CreateToken { token: token(id), secret: Secret(vec![7; 32]), now: 0 };
+    log.save_vote(&Vote::new(4, 2)).await.unwrap();
+    let entries = [first, entry(1, vec![founding()]), entry(2, vec![create(1)]), entry(3, vec![create(2)])];
+    log.save_committed(Some(entries[2].log_id)).await.unwrap();
+    log.blocking_append(entries).await.unwrap();
+    log.close().await;
+    dir.join("directory.redb")
+}
+
+#[tokio::test]
+async fn all_that_a_survivor_has_is_read_committed_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Kept::read(&survivor(dir.path()).await).unwrap();
+    assert_eq!(kept.directory.tokens().count(), 2);
+    assert_eq!((kept.last, kept.committed, kept.term, kept.recovery), (Some(3), Some(2), 4, 0));
+    assert_eq!(kept.voters, [1, 2, 3].map(NodeId).into());
+    assert_eq!(kept.nodes, kept.voters);
+}
+
+#[tokio::test]
+async fn a_log_with_a_gap_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open_in(dir.path());
+    log.blocking_append([entry(0, vec![founding()]), entry(2, Vec::new())]).await.unwrap();
+    log.close().await;
+    let refused = Kept::read(&dir.path().join("directory.redb")).unwrap_err().to_string();
+    assert!(refused.contains("gap before entry 2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_group_that_begins_anew_has_one_voter_and_later_terms() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Kept::read(&survivor(dir.path()).await).unwrap();
+    let new = dir.path().join("anew");
+    std::fs::create_dir(&new).unwrap();
+    let beginning =
+        Beginning { directory: kept.directory.clone(), voter: NodeId(1), term: 1 << 32, index: 4, recovery: 9 };
+    let path = new.join("directory.redb");
+    beginning.write(&path).unwrap();
+    assert!(beginning.write(&path).is_err(), "nothing is overwritten");
+    let (mut log, mut machine) = open_in(&new);
+    assert_eq!((log.recovery(), log.is_pristine()), (9, false));
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1 << 32, 1)));
+    let (applied, membership) = machine.applied_state().await.unwrap();
+    assert_eq!(applied.map(|id| (id.leader_id.term, id.index)), Some((1 << 32, 4)));
+    assert_eq!(membership.voter_ids().collect::<Vec<_>>(), [1]);
+    assert_eq!(machine.read().directory, kept.directory);
+    log.close().await;
+    let again = Kept::read(&path).unwrap();
+    assert_eq!((again.last, again.term, again.recovery), (Some(4), 1 << 32, 9));
 }

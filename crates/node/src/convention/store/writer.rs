@@ -20,6 +20,8 @@ const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const SNAPSHOT_META: &str = "snapshot.meta";
 const SNAPSHOT_DATA: &str = "snapshot.data";
+/// Which recovery the file was made by; absent where by none.
+const RECOVERY: &str = "recovery";
 
 /// What the writer is asked to do; in order.
 pub(super) enum Write {
@@ -58,6 +60,7 @@ pub(super) struct Found {
     pub(super) purged: Option<LogId>,
     pub(super) entries: Vec<Entry>,
     pub(super) snapshot: Option<(SnapshotMeta, Arc<Vec<u8>>)>,
+    pub(super) recovery: u64,
 }
 
 /// Why the directory's file cannot be used.
@@ -70,6 +73,14 @@ pub(crate) enum OpenError {
         path: PathBuf,
         /// Why.
         source: redb::Error,
+    },
+    /// Entries are missing.
+    #[error("the directory's file {}: its log has a gap before entry {before}: restore a backup of it, or use another voter's", path.display())]
+    Gap {
+        /// Which.
+        path: PathBuf,
+        /// The first entry behind the gap.
+        before: u64,
     },
     /// Its contents are not ours.
     #[error("the directory's file {}: {what} does not decode ({why}): it was written by another version of Odeon", path.display())]
@@ -175,6 +186,38 @@ impl Store {
     pub(super) fn committed(&self) -> Option<LogId> {
         *self.committed.lock()
     }
+}
+
+/// What a file holds that nobody writes now; see [`super::anew`].
+pub(super) fn read_file(path: &Path) -> Result<Found, OpenError> {
+    let file = |source: redb::Error| OpenError::File { path: path.to_owned(), source };
+    read_all(&Database::open(path).map_err(|error| file(error.into()))?, path)
+}
+
+/// Makes a file that holds this and no log.
+pub(super) fn write_file(path: &Path, found: &Found) -> Result<(), OpenError> {
+    let written = (|| -> Result<(), redb::Error> {
+        let database = Database::create(path)?;
+        let transaction = database.begin_write()?;
+        {
+            transaction.open_table(LOG)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(RECOVERY, encode(&found.recovery)?.as_slice())?;
+            meta.insert(COMMITTED, encode(&found.committed)?.as_slice())?;
+            if let Some(vote) = &found.vote {
+                meta.insert(VOTE, encode(vote)?.as_slice())?;
+            }
+            if let Some(purged) = &found.purged {
+                meta.insert(PURGED, encode(purged)?.as_slice())?;
+            }
+            if let Some((about, data)) = &found.snapshot {
+                meta.insert(SNAPSHOT_META, encode(about)?.as_slice())?;
+                meta.insert(SNAPSHOT_DATA, data.as_slice())?;
+            }
+        }
+        Ok(transaction.commit()?)
+    })();
+    written.map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
 struct Writer {
@@ -303,6 +346,7 @@ fn read_all(database: &Database, path: &Path) -> Result<Found, OpenError> {
         purged: record(PURGED)?.map(|bytes| decode(bytes.value(), PURGED, path)).transpose()?,
         entries,
         snapshot,
+        recovery: record(RECOVERY)?.map(|bytes| decode(bytes.value(), RECOVERY, path)).transpose()?.unwrap_or(0),
     })
 }
 
