@@ -56,6 +56,16 @@ fn an_outage_of_the_whole_network_gives_nobody_up() {
 }
 
 #[test]
+fn a_leader_whose_disk_is_full_is_replaced() {
+    show();
+    for (seed, seconds) in (0..4).zip([10, 20, 40, 60]) {
+        let report =
+            convention::full_disk(seed, Duration::from_secs(seconds)).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(report.boots_over, 0, "seed {seed}, {seconds} s");
+    }
+}
+
+#[test]
 fn each_planted_fault_is_found() {
     // Each on a thread of its own: a fault is planted into what runs on its thread.
     let search = |fault| {

@@ -179,7 +179,9 @@ impl Shared {
 
     /// Whether this agent leads.
     pub(crate) fn leads(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.raft.metrics().borrow().state == openraft::ServerState::Leader)
+        let Some(group) = &self.group else { return false };
+        // Raft rests while its disk is full, and knows nothing of those that lead meanwhile.
+        group.raft.metrics().borrow().state == openraft::ServerState::Leader && !group.log.is_full()
     }
 }
 

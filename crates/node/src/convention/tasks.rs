@@ -70,6 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiv
     shared.peers.links.drain(DRAIN).await;
     tasks.shutdown().await;
     if let Some(group) = &shared.group {
+        group.log.await_no_room();
         drop(group.raft.shutdown().await);
         group.log.close().await;
     }

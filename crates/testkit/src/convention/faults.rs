@@ -26,9 +26,11 @@ pub enum Fault {
     Lossy,
     /// A disk takes long.
     SlowDisk,
+    /// A disk has no room.
+    FullDisk,
 }
 
-pub(super) const FAULTS: [Fault; 10] = [
+pub(super) const FAULTS: [Fault; 11] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
@@ -39,6 +41,7 @@ pub(super) const FAULTS: [Fault; 10] = [
     Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,
+    Fault::FullDisk,
 ];
 
 /// Those that no leader falls by.
@@ -57,7 +60,7 @@ impl Fault {
 
     /// Whether the host cannot do its part meanwhile.
     pub(super) const fn is_outage(self) -> bool {
-        !matches!(self, Self::Lossy | Self::SlowDisk | Self::Split)
+        !matches!(self, Self::Lossy | Self::SlowDisk | Self::FullDisk | Self::Split)
     }
 
     /// How long it lasts: mostly about as long as a lease, sometimes so long that a start of an agent is given up.
@@ -65,7 +68,7 @@ impl Fault {
         let millis = match (self, random.below(100)) {
             (Self::Cut | Self::Freeze | Self::Suspend | Self::Deaf, 0..4) => 31_000 + random.below(6_000),
             (Self::Kill | Self::Stop, _) => 50 + random.below(6_000),
-            (Self::Lossy | Self::SlowDisk, _) => 2_000 + random.below(10_000),
+            (Self::Lossy | Self::SlowDisk | Self::FullDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),
             _ => 2_000 + random.below(8_000),
         };

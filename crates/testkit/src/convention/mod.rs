@@ -4,7 +4,7 @@
 //! Each host has clocks of its own and a runtime of its own, whose time stands still while nobody moves it (`machine`).
 //! What agents say to each other lies in a network that delays, loses and cuts (`paths`). [`run`] forms a convention of
 //! three or five voters, has them claim names, and breaks things (`faults`): hosts are cut off on one side or both,
-//! frozen, suspended, killed and started anew, disks are slow, clocks run fast. After every step the guarantees are
+//! frozen, suspended, killed and started anew, disks are slow or full, clocks run fast. After every step the guarantees are
 //! checked (`checks`); once the faults have ended, that everybody agrees again. A run follows from its seed alone.
 //!
 //! Processes, actors and frames are not here: see [`crate::links`].
@@ -64,6 +64,14 @@ impl fmt::Display for Broken {
 /// What does not hold.
 pub fn outage(seed: u64, lasts: Duration) -> Result<Report, Broken> {
     world::World::new(seed).run(|world| world.outage(lasts))
+}
+
+/// The leader's disk is full for so long, and nothing else happens.
+///
+/// # Errors
+/// What does not hold.
+pub fn full_disk(seed: u64, lasts: Duration) -> Result<Report, Broken> {
+    world::World::new(seed).run(|world| world.full_disk(lasts))
 }
 
 /// Runs one seed.

@@ -194,6 +194,8 @@ impl World {
 
     fn start(&mut self, index: usize, bootstrap: bool) -> Result<(), String> {
         self.tell(format!("h{} starts", index + 1));
+        // An agent does not start on a full disk: it is begun again until there is room.
+        self.machines[index].disk.set_full(false);
         let started = self.machines[index].start(self.now, &self.paths.network, bootstrap);
         started.map_err(|error: StartError| format!("h{} does not start: {error}", index + 1))
     }

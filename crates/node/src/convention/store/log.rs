@@ -52,6 +52,16 @@ impl Log {
 }
 
 impl Log {
+    /// Whether the disk is full: nothing is appended and no vote is cast until there is room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
+    /// From now on what a full disk does not take fails, so that Raft can end.
+    pub(crate) fn await_no_room(&self) {
+        self.store.await_no_room();
+    }
+
     /// Closes the file, so that another start of the agent can open it.
     pub(crate) async fn close(&self) {
         self.store.close().await;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,12 +42,22 @@ impl Medium {
 pub struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
     sync_micros: Arc<AtomicU64>,
+    full: Arc<AtomicBool>,
 }
 
 impl Disk {
     /// From now on it takes so long until something is written.
     pub fn set_sync(&self, takes: Duration) {
         self.sync_micros.store(takes.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more can be written from now on, for want of room.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     /// How long it takes until something is written.
@@ -72,6 +82,7 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.has_room()?;
         self.bytes.lock().resize(len as usize, 0);
         Ok(())
     }
@@ -81,6 +92,7 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.has_room()?;
         let (mut bytes, offset) = (self.bytes.lock(), offset as usize);
         bytes.get_mut(offset..offset + data.len()).ok_or_else(outside)?.copy_from_slice(data);
         Ok(())

@@ -6,7 +6,7 @@ use openraft::{
     storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
     testing::{StoreBuilder, Suite},
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -74,6 +74,35 @@ async fn what_was_written_is_there_after_the_file_is_opened_again() {
     assert_eq!(applied.map(|id| id.index), Some(1));
     let directory = &machine.read().directory;
     assert!(directory.convention().is_some() && directory.ca_key().is_some(), "the snapshot has the secrets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_disk_does_not_take_waits_for_room() {
+    let disk = Disk::default();
+    let reopen = || open(&Medium::Simulated(disk.clone()), Arc::new(watch::Sender::new(0))).unwrap();
+    let (mut log, _machine) = reopen();
+    log.blocking_append([entry(0, vec![founding()])]).await.unwrap();
+    disk.set_full(true);
+    let mut other = log.clone();
+    let append = tokio::spawn(async move { other.blocking_append([entry(1, Vec::new())]).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(log.is_full() && !append.is_finished());
+    disk.set_full(false);
+    append.await.unwrap().unwrap();
+    assert!(!log.is_full());
+    log.save_vote(&Vote::new(2, 1)).await.unwrap();
+    log.close().await;
+    let (mut log, _machine) = reopen();
+    let kept: Vec<u64> = log.try_get_log_entries(..).await.unwrap().iter().map(|entry| entry.log_id.index).collect();
+    assert_eq!(kept, [0, 1]);
+    // Whoever ends does not wait for room, and nothing is written behind what was not.
+    disk.set_full(true);
+    log.await_no_room();
+    log.blocking_append([entry(2, Vec::new())]).await.unwrap_err();
+    disk.set_full(false);
+    log.save_vote(&Vote::new(3, 1)).await.unwrap_err();
+    log.close().await;
+    assert_eq!(reopen().0.read_vote().await.unwrap(), Some(Vote::new(2, 1)));
 }
 
 #[tokio::test]

@@ -1,6 +1,12 @@
 //! The one thread that writes the file, and what it is asked to write.
+//!
+//! - **WR-1.** What a full disk does not take waits until there is room, and nobody is told meanwhile that it is written:
+//!   Raft rests, and with it this host's vote and its leadership. Every other failure is for good.
 
-use super::{Entry, LogId, SnapshotMeta, TypeConfig, Vote, medium::Medium};
+use super::{
+    Entry, LogId, SnapshotMeta, TypeConfig, Vote,
+    medium::{Disk, Medium},
+};
 use crate::queue::Queue;
 use openraft::storage::LogFlushed;
 use parking_lot::Mutex;
@@ -9,9 +15,20 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+/// Between two attempts to write to a disk that is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -98,8 +115,18 @@ pub(crate) enum OpenError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     writes: Writes,
+    shared: Arc<Shared>,
+}
+
+/// What the store and its writer know of one another.
+#[derive(Debug, Default)]
+struct Shared {
     /// Written with the next transaction, never with one of its own: it only saves re-applying.
-    committed: Arc<Mutex<Option<LogId>>>,
+    committed: Mutex<Option<LogId>>,
+    /// Something waits for room on the disk.
+    full: AtomicBool,
+    /// Nothing waits for room any more.
+    ends: AtomicBool,
 }
 
 /// The way to whatever writes.
@@ -122,8 +149,14 @@ impl Store {
         let file = |source: redb::Error| OpenError::File { path: path.to_owned(), source };
         let database = medium.open().map_err(|error| file(error.into()))?;
         let found = read_all(&database, path)?;
-        let committed = Arc::new(Mutex::new(found.committed));
-        let writer = Writer { database, committed: committed.clone() };
+        let shared = Arc::new(Shared { committed: Mutex::new(found.committed), ..Shared::default() });
+        let writer = Writer {
+            medium: medium.clone(),
+            database: Some(database),
+            waiting: Vec::new(),
+            failed: false,
+            shared: shared.clone(),
+        };
         let writes = match medium {
             Medium::File(_) => {
                 let (writes, queue) = mpsc::channel();
@@ -134,24 +167,12 @@ impl Store {
                 Writes::Thread(writes)
             }
             Medium::Simulated(disk) => {
-                let (queue, disk) = (Arc::<Queue<Write>>::default(), disk.clone());
-                let writes = queue.clone();
-                tokio::spawn(async move {
-                    loop {
-                        let group = queue.take().await;
-                        sleep(disk.sync_takes()).await;
-                        if let Some(done) = writer.write(group) {
-                            drop(writer);
-                            // Nobody may wait.
-                            let _ = done.send(());
-                            return;
-                        }
-                    }
-                });
-                Writes::Task(writes)
+                let queue = Arc::<Queue<Write>>::default();
+                tokio::spawn(writer.run_simulated(queue.clone(), disk.clone()));
+                Writes::Task(queue)
             }
         };
-        Ok((Self { writes, committed }, found))
+        Ok((Self { writes, shared }, found))
     }
 
     pub(super) fn write(&self, write: Write) -> io::Result<()> {
@@ -180,11 +201,21 @@ impl Store {
     }
 
     pub(super) fn note_committed(&self, committed: Option<LogId>) {
-        *self.committed.lock() = committed;
+        *self.shared.committed.lock() = committed;
     }
 
     pub(super) fn committed(&self) -> Option<LogId> {
-        *self.committed.lock()
+        *self.shared.committed.lock()
+    }
+
+    /// Whether something waits for room on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// From now on what a full disk does not take fails, after a second at most.
+    pub(super) fn await_no_room(&self) {
+        self.shared.ends.store(true, Ordering::Relaxed);
     }
 }
 
@@ -221,73 +252,150 @@ pub(super) fn write_file(path: &Path, found: &Found) -> Result<(), OpenError> {
 }
 
 struct Writer {
-    database: Database,
-    committed: Arc<Mutex<Option<LogId>>>,
+    medium: Medium,
+    /// Nothing after a failure: redb has to open it anew.
+    database: Option<Database>,
+    waiting: Vec<Write>,
+    /// Something was not written for good: what came after it would leave a gap.
+    failed: bool,
+    shared: Arc<Shared>,
+}
+
+/// What became of some writes.
+enum Progress {
+    Done,
+    /// They wait for room.
+    Full,
+    /// The file is to be closed; whoever waits for that is told after it is.
+    Closing(oneshot::Sender<()>),
 }
 
 impl Writer {
-    fn run(self, queue: &mpsc::Receiver<Write>) {
-        while let Ok(first) = queue.recv() {
-            if let Some(done) = self.write(std::iter::once(first).chain(queue.try_iter())) {
-                // The file is closed before whoever waits for that is told.
-                drop(self);
-                let _ = done.send(());
+    fn run(mut self, queue: &mpsc::Receiver<Write>) {
+        let mut pause = None;
+        loop {
+            let first = match pause {
+                Some(pause) => queue.recv_timeout(pause),
+                None => queue.recv().map_err(RecvTimeoutError::from),
+            };
+            if matches!(first, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
+            pause = match self.write(first.into_iter().chain(queue.try_iter())) {
+                Progress::Done => None,
+                Progress::Full => Some(FULL_PAUSE),
+                Progress::Closing(done) => {
+                    drop(self);
+                    let _ = done.send(());
+                    return;
+                }
+            };
         }
     }
 
-    /// Writes everything up to an order to close, which is answered.
-    fn write(&self, writes: impl IntoIterator<Item = Write>) -> Option<oneshot::Sender<()>> {
-        let (mut group, mut closing) = (Vec::new(), None);
+    async fn run_simulated(mut self, queue: Arc<Queue<Write>>, disk: Disk) {
+        let mut pause = None;
+        loop {
+            let group = match pause {
+                Some(pause) => timeout(pause, queue.take()).await.unwrap_or_default(),
+                None => queue.take().await,
+            };
+            sleep(disk.sync_takes()).await;
+            pause = match self.write(group) {
+                Progress::Done => None,
+                Progress::Full => Some(FULL_PAUSE),
+                Progress::Closing(done) => {
+                    drop(self);
+                    // Nobody may wait.
+                    let _ = done.send(());
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Writes what waits and these, up to an order to close.
+    fn write(&mut self, writes: impl IntoIterator<Item = Write>) -> Progress {
+        let mut closing = None;
         for write in writes {
             match write {
                 Write::Close { done } => {
                     closing = Some(done);
                     break;
                 }
-                write => group.push(write),
+                write => self.waiting.push(write),
             }
         }
-        let result = self.commit(&group);
-        if let Err(error) = &result {
-            tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
+        let result = self.commit();
+        let was_full = self.shared.full.swap(matches!(&result, Err(error) if is_full(error)), Ordering::Relaxed);
+        match &result {
+            Err(error) if is_full(error) && closing.is_none() && !self.shared.ends.load(Ordering::Relaxed) => {
+                if !was_full {
+                    let path = self.medium.path().display();
+                    tracing::error!(%path, "the disk is full: this host's vote rests until there is room for the directory's file");
+                }
+                return Progress::Full;
+            }
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(%error, "the directory's file cannot be written: this agent gives up its vote");
+            }
+            Ok(()) if was_full => tracing::info!("there is room on the disk again: this host votes again"),
+            Ok(()) => {}
         }
-        group.into_iter().for_each(|write| write.finish(&result));
-        closing
+        self.waiting.drain(..).for_each(|write| write.finish(&result));
+        closing.map_or(Progress::Done, Progress::Closing)
     }
 
-    fn commit(&self, group: &[Write]) -> Result<(), redb::Error> {
-        let committed = *self.committed.lock();
-        let transaction = self.database.begin_write()?;
-        {
-            let mut log = transaction.open_table(LOG)?;
-            let mut meta = transaction.open_table(META)?;
-            for write in group {
-                match write {
-                    Write::Append { entries, .. } => {
-                        for entry in entries {
-                            log.insert(entry.log_id.index, encode(entry)?.as_slice())?;
-                        }
-                    }
-                    Write::Vote { vote, .. } => drop(meta.insert(VOTE, encode(vote)?.as_slice())?),
-                    Write::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
-                    Write::Purge { upto, .. } => {
-                        log.retain_in(..=upto.index, |_, _| false)?;
-                        meta.insert(PURGED, encode(upto)?.as_slice())?;
-                    }
-                    Write::Close { .. } => {}
-                    Write::Snapshot { meta: about, data, .. } => {
-                        meta.insert(SNAPSHOT_META, encode(about)?.as_slice())?;
-                        meta.insert(SNAPSHOT_DATA, data.as_slice())?;
-                    }
-                }
-            }
-            meta.insert(COMMITTED, encode(&committed)?.as_slice())?;
+    fn commit(&mut self) -> Result<(), redb::Error> {
+        if self.failed {
+            return Err(redb::Error::PreviousIo);
         }
-        transaction.commit()?;
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.medium.open()?,
+        };
+        let committed = *self.shared.committed.lock();
+        put(&database, &self.waiting, committed)?;
+        self.database = Some(database);
         Ok(())
     }
+}
+
+fn is_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+/// In one transaction.
+fn put(database: &Database, group: &[Write], committed: Option<LogId>) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut log = transaction.open_table(LOG)?;
+        let mut meta = transaction.open_table(META)?;
+        for write in group {
+            match write {
+                Write::Append { entries, .. } => {
+                    for entry in entries {
+                        log.insert(entry.log_id.index, encode(entry)?.as_slice())?;
+                    }
+                }
+                Write::Vote { vote, .. } => drop(meta.insert(VOTE, encode(vote)?.as_slice())?),
+                Write::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
+                Write::Purge { upto, .. } => {
+                    log.retain_in(..=upto.index, |_, _| false)?;
+                    meta.insert(PURGED, encode(upto)?.as_slice())?;
+                }
+                Write::Close { .. } => {}
+                Write::Snapshot { meta: about, data, .. } => {
+                    meta.insert(SNAPSHOT_META, encode(about)?.as_slice())?;
+                    meta.insert(SNAPSHOT_DATA, data.as_slice())?;
+                }
+            }
+        }
+        meta.insert(COMMITTED, encode(&committed)?.as_slice())?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 impl Write {

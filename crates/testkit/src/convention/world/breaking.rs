@@ -1,7 +1,10 @@
 //! Things break, and heal.
 
-use super::World;
-use crate::convention::faults::{FAULTS, Fault, LIGHT};
+use super::{AGREES, World};
+use crate::convention::{
+    checks::may_run,
+    faults::{FAULTS, Fault, LIGHT},
+};
 use odeon_protocol::Time;
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -82,6 +85,7 @@ impl World {
                 let takes = Duration::from_millis(50 + self.random.below(500));
                 self.machines[host].disk.set_sync(takes);
             }
+            Fault::FullDisk => self.machines[host].disk.set_full(true),
             _ => {}
         }
         self.lasting.push(Lasting { fault, host, other, until: self.now + lasts });
@@ -99,10 +103,31 @@ impl World {
                 self.start(over.host, false)?;
             }
             Fault::SlowDisk => self.machines[over.host].disk.set_sync(Duration::from_millis(1)),
+            Fault::FullDisk => self.machines[over.host].disk.set_full(false),
             _ => {}
         }
         self.set_ways();
         Ok(())
+    }
+
+    /// The leader's disk is full for so long: another leads meanwhile, and the host keeps its lease.
+    pub(in crate::convention) fn full_disk(&mut self, lasts: Duration) -> Result<(), String> {
+        self.form()?;
+        let led = self.leader.clone().ok_or("nobody leads")?;
+        let host = self.machines.iter().position(|machine| machine.name() == led).ok_or("the leader is no host")?;
+        self.machines[host].disk.set_full(true);
+        let until = self.now + lasts;
+        while self.now < until {
+            self.step()?;
+        }
+        if self.leader.as_ref() == Some(&led) {
+            return Err(format!("{led} leads still, and its disk is full"));
+        }
+        if may_run(&self.machines[host]).is_none() {
+            return Err(format!("{led} holds no lease: it does not find who leads instead"));
+        }
+        self.machines[host].disk.set_full(false);
+        self.until_agreed(AGREES)
     }
 
     /// What the faults that last now mean for the ways between hosts, and for who is away.
@@ -120,7 +145,7 @@ impl World {
                 Fault::Lossy => {
                     self.paths.loss.extend(others.flat_map(|other| [((me, *other), 25), ((*other, me), 25)]))
                 }
-                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::Stop | Fault::SlowDisk => {}
+                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::Stop | Fault::SlowDisk | Fault::FullDisk => {}
             }
         }
         for (host, Away { since, last }) in self.away.iter_mut().enumerate() {
