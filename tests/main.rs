@@ -5,6 +5,7 @@ mod book;
 mod counters;
 #[expect(dead_code, reason = "the scenarios in namespaces use the rest")]
 mod harness;
+mod membership;
 mod one_host;
 mod poll_service;
 mod recovery;

@@ -3,6 +3,7 @@
 use super::{REVIVE_PAUSE, Step, Waiter, taken};
 use crate::{
     controller::{Controller, Placement, Reply, refusal},
+    convention::{self, ProposeError},
     router::{Known, Why},
 };
 use odeon_protocol::{
@@ -58,7 +59,9 @@ impl Controller {
 
     /// Creators whose time has run out learn so; the name is cared for all the same.
     pub(in crate::controller) fn expire_creators(&mut self) {
-        let now = Instant::now();
+        let (now, lease) = (Instant::now(), *self.parts.convention.lease().borrow());
+        // Its lease was not renewed for seconds: nobody who could grant a name is reached.
+        let alone = lease.lost || lease.pause_at <= convention::now();
         for (name, work) in &mut self.names.work {
             let (late, waiters): (Vec<_>, Vec<_>) = std::mem::take(&mut work.waiters)
                 .into_iter()
@@ -66,8 +69,13 @@ impl Controller {
             work.waiters = waiters;
             for waiter in late {
                 if let Waiter::Create { reply, .. } = waiter {
-                    let text = format!("{name}: it was not started in time: see `odeon names` and the worker's output");
-                    reply(Err(refusal(Reason::Deadline, text)));
+                    reply(Err(match alone {
+                        true => refusal(Reason::NoQuorum, format!("{name}: {}", ProposeError::NoQuorum)),
+                        false => refusal(
+                            Reason::Deadline,
+                            format!("{name}: it was not started in time: see `odeon names` and the worker's output"),
+                        ),
+                    }));
                 }
             }
         }
