@@ -117,14 +117,14 @@ impl Controller {
     /// Answers when every name was started or refused.
     fn adopt_all(&mut self, adoptions: Vec<Adoption>, reply: Answer) {
         let mut answers = Vec::new();
-        for Adoption { name, declaration, .. } in adoptions {
+        for adoption in adoptions {
             let (done, outcome) = oneshot::channel();
-            answers.push((name.clone(), outcome));
+            answers.push((adoption.name.clone(), outcome));
             let answer: Reply = Box::new(move |result| drop(done.send(result.map(drop))));
             if self.stopping {
                 answer(Err(stopping()));
             } else {
-                self.adopt(&name, declaration, answer);
+                self.adopt(adoption, answer);
             }
         }
         let gathered = async move {

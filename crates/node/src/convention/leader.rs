@@ -192,20 +192,21 @@ async fn expire(shared: &Shared, group: &Group) {
 
 /// Hands unplaced names to hosts that fit, again and again until they are claimed.
 async fn place(shared: &Arc<Shared>, group: &Group) {
-    let (mut handed, mut changes) = (BTreeMap::new(), shared.copies.changes());
+    let (mut handed, mut changes) = (BTreeMap::<Arc<str>, Instant>::new(), shared.copies.changes());
     let (mut recent, mut refused, mut asked) = (Recent::default(), Refusals::new(), JoinSet::new());
     let mut forgiven = Instant::now();
     loop {
-        let unplaced: BTreeMap<Arc<str>, NameRecord> =
-            group.machine.read().directory.unplaced().map(|record| (record.name.clone(), record.clone())).collect();
-        handed.retain(|name, when: &mut Instant| when.elapsed() < ADOPT_AGAIN && unplaced.contains_key(name));
-        refused.retain(|name, _| unplaced.contains_key(name));
         if forgiven.elapsed() >= FORGIVE {
             forgiven = Instant::now();
             refused.clear();
         }
-        let wanted: Vec<NameRecord> =
-            unplaced.into_values().filter(|record| !handed.contains_key(&record.name)).collect();
+        let wanted: Vec<NameRecord> = {
+            let machine = group.machine.read();
+            let unplaced: BTreeSet<&str> = machine.directory.unplaced().map(|record| &*record.name).collect();
+            handed.retain(|name, when| when.elapsed() < ADOPT_AGAIN && unplaced.contains(&**name));
+            refused.retain(|name, _| unplaced.contains(&**name));
+            machine.directory.unplaced().filter(|record| !handed.contains_key(&record.name)).cloned().collect()
+        };
         let pause = if wanted.is_empty() && handed.is_empty() { TIMING.lease } else { TICK * 4 };
         for (node, adoptions) in choose(shared, &wanted, &mut recent, &refused) {
             tracing::info!(%node, names = adoptions.len(), "names go to a new host");

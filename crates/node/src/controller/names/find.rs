@@ -1,13 +1,15 @@
 //! Looking names up; names that come from a lost host.
 
-use super::spec_of;
-use crate::controller::{Controller, Reply};
-use odeon_cluster::directory::{Declaration, NameRecord};
+use super::{Step, Waiter, Work, spec_of};
+use crate::controller::{Controller, Reply, create::wait_of};
+use odeon_cluster::directory::NameRecord;
 use odeon_protocol::{
     Address, Direct, WorkerId,
     control::{FromAgent, Placed, Refusal},
+    peer::Adoption,
 };
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Controller {
     pub(in crate::controller) fn on_find(&self, process: WorkerId, request: u64, name: &Arc<str>) {
@@ -35,9 +37,18 @@ impl Controller {
         }
     }
 
-    /// Names that the leader gives to this host because theirs was lost.
-    pub(in crate::controller) fn adopt(&mut self, name: &Arc<str>, declaration: Declaration, reply: Reply) {
-        let spec = spec_of(name, &declaration);
-        self.place_named_here(name, spec, reply);
+    /// A name that the leader gives to this host because its own was lost. The record is claimed as the leader saw it; the
+    /// directory says if it is another by now.
+    pub(in crate::controller) fn adopt(&mut self, adoption: Adoption, reply: Reply) {
+        let Adoption { name, epoch, declaration } = adoption;
+        let spec = spec_of(&name, &declaration);
+        if self.names.held.contains_key(&name) || self.names.work.contains_key(&name) {
+            return self.place_named_here(&name, spec, reply);
+        }
+        let waiter =
+            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
+        let work = Work { waiters: vec![waiter], starts: true, here: true, ..Work::new(Step::Claiming) };
+        self.names.work.insert(name.clone(), work);
+        self.claim(&name, declaration, epoch);
     }
 }
