@@ -10,6 +10,7 @@
 
 mod crowd;
 mod cuts;
+mod failover;
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the scenarios on loopback use the rest")]
 mod harness;

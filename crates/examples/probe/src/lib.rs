@@ -10,6 +10,7 @@
 //! | `probe.sequence` | notices what is lost, doubled or out of order |
 //! | `probe.relay` | sends at a rate and accounts for every message |
 //! | `probe.crowd` | many relays at once, and the time that an ask takes meanwhile |
+//! | `probe.watch` | asks names steadily, and tells when each was answered by a new instance |
 
 mod alone;
 mod counter;
@@ -19,6 +20,7 @@ mod echo;
 mod parent;
 mod relay;
 mod sequence;
+mod watch;
 
 pub use alone::{Alone, AloneCalls};
 pub use counter::{Add, Count, Counter, CounterCalls, Get};
@@ -28,8 +30,9 @@ pub use echo::{Blob, Echo, Echoed, Echoer, EchoerCalls, Measured, Size, Sleep, S
 pub use parent::{Exited, Exits, Parent, ParentCalls, Spawn, StopChild};
 pub use relay::{Relay, RelayCalls, Send, Sent};
 pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls, Slow};
+pub use watch::{Bearer, Watch, Watched, Watcher, WatcherCalls};
 
 /// The worker with all of them.
 pub fn worker() -> odeon::Worker {
-    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd]
+    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd, Watcher]
 }

@@ -1,0 +1,108 @@
+//! `probe.watch`: asks counters by key, steadily, and tells when each was answered by a new instance.
+
+use crate::{Counter, Get};
+use odeon::prelude::*;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Asks all of these counters in turn, at a rate that does not depend on the answers, each ask once.
+#[message(reply = Watched)]
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Whom, by their keys.
+    pub keys: Vec<String>,
+    /// Asks a second.
+    pub per_second: f64,
+    /// For how many seconds.
+    pub seconds: f64,
+    /// How long each ask may take, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer to [`Watch`].
+#[data]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watched {
+    /// Asks that were answered.
+    pub answered: u64,
+    /// Why others were not, and how many.
+    pub failed: BTreeMap<String, u64>,
+    /// The slowest answer, in milliseconds.
+    pub slowest_ms: f64,
+    /// The newest instance of each, in the order of the keys; nothing for one that never answered.
+    pub bearers: Vec<Option<Bearer>>,
+}
+
+/// Who answered for a name.
+#[data]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Its host.
+    pub host: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When its first answer came, in microseconds since 1970.
+    pub since_us: u64,
+}
+
+/// Asks that are due go together this often.
+const BURST: Duration = Duration::from_millis(5);
+
+/// The actor.
+#[derive(Debug, Default)]
+pub struct Watcher;
+
+/// How one ask went: which name, how long it took, and what came.
+type Outcome = (usize, Duration, Result<(u64, String), String>);
+
+#[actor("probe.watch")]
+impl Watcher {
+    async fn watch(&mut self, watch: Watch, ctx: &mut Context<Self>) -> Watched {
+        let counters: Vec<ActorRef<Counter>> = watch.keys.iter().map(|key| ctx.named::<Counter>(key)).collect();
+        let mut seen = Watched { bearers: vec![None; counters.len()], ..Watched::default() };
+        let (mut asking, mut asked, began) = (JoinSet::new(), 0, Instant::now());
+        let mut ticks = interval(BURST);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !counters.is_empty() && began.elapsed().as_secs_f64() < watch.seconds {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let due = (began.elapsed().as_secs_f64() * watch.per_second) as usize;
+                    for number in asked..due {
+                        let at = number % counters.len();
+                        asking.spawn(ask(at, counters[at].clone(), Duration::from_millis(watch.timeout_ms)));
+                    }
+                    asked = due;
+                }
+                Some(Ok(outcome)) = asking.join_next() => seen.take(outcome),
+            }
+        }
+        while let Some(ended) = asking.join_next().await {
+            ended.into_iter().for_each(|outcome| seen.take(outcome));
+        }
+        seen
+    }
+}
+
+async fn ask(at: usize, counter: ActorRef<Counter>, timeout: Duration) -> Outcome {
+    let began = Instant::now();
+    let answer = counter.ask(Get).timeout(timeout).await;
+    (at, began.elapsed(), answer.map(|count| (count.epoch, count.host)).map_err(|error| error.kind().to_string()))
+}
+
+impl Watched {
+    fn take(&mut self, (at, took, answer): Outcome) {
+        let (epoch, host) = match answer {
+            Ok(came) => came,
+            Err(kind) => return *self.failed.entry(kind).or_default() += 1,
+        };
+        self.answered += 1;
+        self.slowest_ms = self.slowest_ms.max(took.as_secs_f64() * 1e3);
+        if self.bearers[at].as_ref().is_none_or(|bearer| bearer.epoch < epoch) {
+            let since_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+            self.bearers[at] = Some(Bearer { host, epoch, since_us });
+        }
+    }
+}
