@@ -118,6 +118,13 @@ pub enum Command {
         /// Which start.
         boot: Boot,
     },
+    /// The actor of that grant has stopped because its host no longer fits it: another host is to start it.
+    GivenUp {
+        /// The name.
+        name: Arc<str>,
+        /// The grant.
+        epoch: u64,
+    },
 }
 
 impl Command {
@@ -137,7 +144,8 @@ impl Command {
             | Self::StartFailed { .. }
             | Self::Released { .. }
             | Self::LeaseLost { .. }
-            | Self::HostDead { .. } => 1,
+            | Self::HostDead { .. }
+            | Self::GivenUp { .. } => 1,
         }
     }
 }
@@ -573,6 +581,8 @@ pub enum NameState {
     Dormant,
     /// Its host was lost; to be started elsewhere.
     Unplaced,
+    /// Its host stopped it in order, as it no longer fits; to be started elsewhere. Nothing was lost.
+    GivenUp,
 }
 
 impl NameState {
@@ -583,8 +593,14 @@ impl NameState {
             Self::Starting => "starting",
             Self::Live => "live",
             Self::Dormant => "dormant",
-            Self::Unplaced => "unplaced",
+            Self::Unplaced | Self::GivenUp => "unplaced",
         }
+    }
+
+    /// Whether it is to be started on whatever host fits, without anybody asking for it.
+    #[must_use]
+    pub const fn is_unplaced(self) -> bool {
+        matches!(self, Self::Unplaced | Self::GivenUp)
     }
 }
 

@@ -98,7 +98,7 @@ impl Directory {
         if let Some(holder) = record.holder {
             self.held.entry(holder.node).or_default().insert(name.clone());
         }
-        if record.state == NameState::Unplaced {
+        if record.state.is_unplaced() {
             self.unplaced.insert(name.clone());
         }
     }

@@ -125,6 +125,7 @@ impl Directory {
             Command::Released { name, epoch, dormant } => Ok(self.released(name, *epoch, *dormant)),
             Command::LeaseLost { node, generation } => Ok(self.lease_lost(*node, *generation)),
             Command::HostDead { node, boot } => Ok(self.host_dead(*node, *boot)),
+            Command::GivenUp { name, epoch } => Ok(self.given_up(name, *epoch)),
             _ => Ok(Decision::unchanged(Answer::Done)),
         };
         decided.unwrap_or_else(Decision::from)
@@ -261,7 +262,7 @@ impl From<State> for Directory {
             if let Some(holder) = record.holder {
                 directory.held.entry(holder.node).or_default().insert(record.name.clone());
             }
-            if record.state == NameState::Unplaced {
+            if record.state.is_unplaced() {
                 directory.unplaced.insert(record.name.clone());
             }
         }

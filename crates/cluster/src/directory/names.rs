@@ -7,7 +7,7 @@
 //!      ├────────────────┘ │ Claim           │ │ Released, dormant
 //!      │  Released        ├── dormant ◀─────┼─┘
 //!      ├──────────────────┼─────────────────┤
-//!                         └── unplaced ◀────┘ LeaseLost, HostDead, BootStarted, Leave
+//!                         └── unplaced ◀────┘ LeaseLost, HostDead, BootStarted, Leave; GivenUp
 //! ```
 
 use super::{Answer, Change, Claim, Decision, Declaration, Denied, Directory, NameRecord, NameState, Standing};
@@ -54,12 +54,12 @@ impl Directory {
                 self.grant_again(claim)
             }
             NameState::Starting | NameState::Live => Decision::unchanged(Answer::Held(Box::new(record.clone()))),
-            NameState::Dormant | NameState::Unplaced
+            NameState::Dormant | NameState::Unplaced | NameState::GivenUp
                 if follows || (claim.epoch_seen == 0 && record.declaration.same_actor(&claim.declaration)) =>
             {
                 self.grant_again(claim)
             }
-            NameState::Dormant | NameState::Unplaced => changed(Some(record)),
+            NameState::Dormant | NameState::Unplaced | NameState::GivenUp => changed(Some(record)),
         })
     }
 
@@ -141,6 +141,16 @@ impl Directory {
                 Decision::done(Vec::new())
             }
             None if !dormant => Decision::done(Vec::new()),
+            record => changed(record),
+        }
+    }
+
+    pub(super) fn given_up(&self, name: &Arc<str>, epoch: u64) -> Decision {
+        match self.name(name) {
+            Some(record) if record.epoch == epoch && record.holder.is_some() => {
+                Decision::done(vec![moved(record, NameState::GivenUp)])
+            }
+            Some(record) if record.epoch == epoch && record.state.is_unplaced() => Decision::done(Vec::new()),
             record => changed(record),
         }
     }

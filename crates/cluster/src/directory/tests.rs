@@ -183,6 +183,22 @@ fn the_same_declaration_wakes_a_dormant_name_at_once() {
 }
 
 #[test]
+fn a_name_given_up_is_unplaced_until_another_host_takes_it() {
+    let mut directory = three();
+    let epoch = granted(answer(&mut directory, claim(1, "a", 2, 0)));
+    answer(&mut directory, Command::Started { name: "a".into(), epoch });
+    let given_up = Command::GivenUp { name: "a".into(), epoch };
+    assert_eq!(answer(&mut directory, given_up.clone()), Answer::Done);
+    let record = directory.name("a").unwrap();
+    assert_eq!((record.state.word(), record.holder, record.epoch), ("unplaced", None, epoch));
+    assert_eq!((directory.unplaced().count(), directory.names_held(node(2))), (1, 0));
+    assert_eq!(answer(&mut directory, given_up.clone()), Answer::Done, "repeated");
+    assert_eq!(granted(answer(&mut directory, claim(2, "a", 3, epoch))), epoch + 1);
+    assert_eq!(directory.unplaced().count(), 0);
+    assert!(matches!(answer(&mut directory, given_up), Answer::Changed { .. }), "the grant of another");
+}
+
+#[test]
 fn another_type_does_not_get_the_name() {
     let mut directory = three();
     granted(answer(&mut directory, claim(1, "a", 2, 0)));
@@ -318,6 +334,7 @@ fn command() -> impl Strategy<Value = Command> {
             }),
         3 => (name.clone(), epoch.clone()).prop_map(|(name, epoch)| Command::Started { name: named(name), epoch }),
         1 => (name.clone(), epoch.clone()).prop_map(|(name, epoch)| Command::StartFailed { name: named(name), epoch }),
+        1 => (name.clone(), epoch.clone()).prop_map(|(name, epoch)| Command::GivenUp { name: named(name), epoch }),
         2 => (name, epoch, any::<bool>())
             .prop_map(|(name, epoch, dormant)| Command::Released { name: named(name), epoch, dormant }),
         1 => (host.clone(), 1..4u64).prop_map(|(host, generation)| Command::LeaseLost { node: node(host), generation }),

@@ -245,7 +245,8 @@ fn may_propose(from: NodeId, command: &Command) -> bool {
     match command {
         Command::BootStarted { node, .. } | Command::Leave { node } => *node == from,
         Command::Claim(claim) => claim.holder.node == from && claim.request.node == from,
-        Command::Started { .. } | Command::StartFailed { .. } | Command::Released { .. } => true,
+        Command::Started { .. } | Command::StartFailed { .. } => true,
+        Command::Released { .. } | Command::GivenUp { .. } => true,
         Command::Evict { .. } | Command::RevokeToken { .. } | Command::CreateToken { .. } => true,
         _ => false,
     }
