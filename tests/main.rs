@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod book;
+mod capabilities;
 mod counters;
 #[expect(dead_code, reason = "the scenarios in namespaces use the rest")]
 mod harness;

@@ -324,6 +324,21 @@ fn when_voters_are_lost() {
 }
 
 #[test]
+fn capabilities() {
+    let (home, mut page) = (home(), Page::open("docs/capabilities.md"));
+    let mut machine = Machine::on_its_own("127.0.6.1", home.path(), "one");
+    machine.runs_agent(&format!("odeon agent --bootstrap --worker {}", executable("probe").display()));
+    machine.types(&page.take("odeon capability set gpu=2 zone=eu-1"));
+    let listed = machine.types(&page.take("odeon capability list"));
+    let rows: Vec<Vec<&str>> = listed.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows, [["gpu", "2", "set"], ["zone", "eu-1", "set"]], "{listed}");
+    machine.types(&page.take("odeon create probe.echo --requires"));
+    let left = machine.types(&page.take("odeon capability unset zone"));
+    assert!(left.contains("gpu") && !left.contains("zone"), "{left}");
+    page.end();
+}
+
+#[test]
 fn how_do_i_get_in() {
     let (http, mut page) = (tcp("127.0.6.1"), Page::open("docs/how-do-i-get-in.md"));
     let worker = executable("probe").display().to_string();

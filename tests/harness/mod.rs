@@ -327,6 +327,15 @@ pub(crate) fn alive(pid: u64) -> bool {
 
 /// Ends a process that a scenario started, by id.
 pub(crate) fn kill(pid: u64) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+/// Tells a process that a scenario started to read its settings again.
+pub(crate) fn hang_up(pid: u64) {
+    signal(pid, rustix::process::Signal::HUP);
+}
+
+fn signal(pid: u64, signal: rustix::process::Signal) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
+    rustix::process::kill_process(pid, signal).expect("it can be sent");
 }

@@ -38,7 +38,12 @@ pub(crate) enum Command {
     /// The convention in a few lines: leader, voters, hosts, whether a host may fail.
     Status,
     /// The hosts of the convention.
-    Hosts,
+    Hosts {
+        /// Show those that are there, then each that comes, changes its capabilities or goes, until Ctrl-C; with --json one
+        /// document a line.
+        #[arg(long)]
+        watch: bool,
+    },
     /// The global names and where they are.
     Names,
     /// The actors of all hosts.
@@ -52,6 +57,9 @@ pub(crate) enum Command {
     },
     /// The actor types that this host's workers run, with what they take.
     Types,
+    /// What this host can do; change it while its agent runs.
+    #[command(subcommand)]
+    Capability(CapabilityCommand),
     /// The data links of this host; close the connection of one.
     Links {
         #[command(subcommand)]
@@ -190,6 +198,25 @@ pub(crate) enum WorkersCommand {
     },
 }
 
+/// `odeon capability …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CapabilityCommand {
+    /// Give this host capabilities until its agent's next start; actors that no longer fit are stopped.
+    Set {
+        /// A bool, number or string.
+        #[arg(required = true, value_name = "K=V")]
+        pairs: Vec<String>,
+    },
+    /// Take capabilities away until its agent's next start; actors that no longer fit are stopped.
+    Unset {
+        /// Their keys.
+        #[arg(required = true, value_name = "K")]
+        keys: Vec<String>,
+    },
+    /// The capabilities of this host, and where each comes from.
+    List,
+}
+
 /// `odeon links …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum LinksCommand {
@@ -202,7 +229,7 @@ pub(crate) enum LinksCommand {
 }
 
 /// `odeon agent`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct AgentArgs {
     /// The host's name in the convention [default: the machine's host name].
     #[arg(long, env = "ODEON_NAME")]
@@ -296,6 +323,9 @@ pub(crate) struct CreateArgs {
     /// Only on this host.
     #[arg(long, value_name = "HOST")]
     pub(crate) on: Option<String>,
+    /// How long to wait for a host that fits, where there is none now.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub(crate) wait: Duration,
 }
 
 /// `odeon demo`

@@ -55,7 +55,7 @@ impl Client {
             near: None,
             policy,
             parent: Direct::NONE,
-            remaining_ms: u32::try_from(TELL_WAIT.as_millis()).unwrap_or(u32::MAX),
+            remaining_ms: u32::try_from(TELL_WAIT.saturating_add(args.wait).as_millis()).unwrap_or(u32::MAX),
         };
         let Placed { address, created, host } = self.admin.create(spec).await?;
         Ok(json!({ "address": address.to_string(), "name": args.name, "host": host, "created": created }))

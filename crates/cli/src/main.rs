@@ -12,7 +12,10 @@ mod signals;
 use args::{Cli, Command, Global};
 use clap::Parser;
 use client::Client;
-use commands::{agent, bench, dead_letters, demo, dev, doctor, lists, membership, messages, recovery, token, worker};
+use commands::{
+    agent, bench, capability, dead_letters, demo, dev, doctor, hosts, lists, membership, messages, recovery, token,
+    worker,
+};
 use failure::{Failure, Outcome};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,6 +55,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Restore { file, data, name } => recovery::restore(&file, &data, &name, json),
         Command::Worker { name } => worker::run(&name),
         Command::DeadLetters => dead_letters::run(&socket(&global), json).await,
+        Command::Hosts { watch: true } => hosts::watch(&socket(&global), json).await,
         other => talk(&connect(&global).await?, other, json).await,
     }
 }
@@ -61,13 +65,14 @@ async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
     match command {
         Command::Token(command) => token::run(client, command, json).await,
         Command::Status => lists::status(client, json).await,
-        Command::Hosts => lists::hosts(client, json).await,
+        Command::Hosts { .. } => lists::hosts(client, json).await,
         Command::Names => lists::names(client, json).await,
         Command::Actors => lists::actors(client, json).await,
         Command::Troupes => lists::troupes(client, json).await,
         Command::Workers { command } => lists::workers(client, command, json).await,
         Command::Types => lists::types(client, json).await,
         Command::Links { command } => lists::links(client, command, json).await,
+        Command::Capability(command) => capability::run(client, command, json).await,
         Command::Run { path, args } => membership::run(client, &path, &args, json).await,
         Command::Create(args) => messages::create(client, args, json).await,
         Command::Ask { target, message, fields, timeout } => {

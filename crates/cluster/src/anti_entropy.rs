@@ -106,6 +106,7 @@ pub struct Facts {
     me: NodeId,
     known: BTreeSet<NodeId>,
     sheets: BTreeMap<NodeId, Sheet>,
+    changes: u64,
 }
 
 impl Facts {
@@ -113,7 +114,13 @@ impl Facts {
     #[must_use]
     pub fn new(me: NodeId, boot: Boot) -> Self {
         let sheet = Sheet { boot, ..Sheet::default() };
-        Self { me, known: BTreeSet::new(), sheets: BTreeMap::from([(me, sheet)]) }
+        Self { me, known: BTreeSet::new(), sheets: BTreeMap::from([(me, sheet)]), changes: 0 }
+    }
+
+    /// How often anything but load has changed, of whichever node.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The nodes whose sheets are kept; those of others are dropped and not taken.
@@ -235,6 +242,7 @@ impl Facts {
         if before + entries.len() > FACTS_MAX {
             return None;
         }
+        let changes = after.is_none() || entries.iter().any(|(key, _)| *key != Key::Load);
         match after {
             None => *sheet = Sheet { boot, version, forgotten, entries: entries.into_iter().collect() },
             // Entries between are missing: the next digest asks for them.
@@ -245,6 +253,7 @@ impl Facts {
                 sheet.forget_up_to(forgotten);
             }
         }
+        self.changes += u64::from(changes);
         Some(node)
     }
 
@@ -258,16 +267,21 @@ impl Facts {
             .filter(|(key, entry)| kind(key) && entry.fact.is_some() && !facts.contains_key(key))
             .map(|(key, _)| key.clone())
             .collect();
+        let mut changes = false;
         for key in gone {
+            changes |= key != Key::Load;
             sheet.write(key, None);
         }
         for (key, fact) in facts {
             if sheet.entries.get(&key).and_then(|entry| entry.fact.as_ref()) != Some(&fact) {
+                changes |= key != Key::Load;
                 sheet.write(key, Some(fact));
             }
         }
         sheet.forget_tombstones();
-        sheet.version != before
+        let changed = sheet.version != before;
+        self.changes += u64::from(changes);
+        changed
     }
 }
 
@@ -353,6 +367,21 @@ mod tests {
         let seen = view(&two, 1, 1);
         assert!(seen.draining && seen.hears_dead_letters);
         assert!(pull(&mut two, &one).is_empty(), "nothing is lacking any more");
+    }
+
+    #[test]
+    fn changes_are_counted_and_load_is_none() {
+        let (mut one, mut two) = (facts(1, 1), facts(2, 1));
+        one.set_capabilities(&map(&["gpu=2"]));
+        one.set_capabilities(&map(&["gpu=2"]));
+        pull(&mut two, &one);
+        assert_eq!((one.changes(), two.changes()), (1, 1));
+        one.set_load(Load { actors: 3, ..Load::default() });
+        assert_eq!(pull(&mut two, &one), [NodeId(1)]);
+        assert_eq!((one.changes(), two.changes()), (1, 1));
+        one.set_capabilities(&Map::new());
+        pull(&mut two, &one);
+        assert_eq!((one.changes(), two.changes()), (2, 2));
     }
 
     #[test]

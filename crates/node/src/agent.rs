@@ -5,7 +5,7 @@ use crate::{
     config::{Config, ConfigError},
     controller::{Controller, Parts, Seam},
     convention,
-    event::{Event, Greeting},
+    event::{Continuation, Event, Greeting},
     http,
     links::Links,
     metrics::Metrics,
@@ -13,7 +13,7 @@ use crate::{
     router,
     workers::{self, Kit, Spawner},
 };
-use odeon_cluster::lease::TIMING;
+use odeon_cluster::{capability, lease::TIMING};
 use odeon_transport::socket::Socket;
 use std::{
     io,
@@ -189,6 +189,13 @@ impl Agent {
     pub async fn wait(&self) -> Result<(), Ended> {
         let mut ended = self.ended.clone();
         ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Ok(()))
+    }
+
+    /// Takes the capabilities of a configuration that was read again. Those that were set while the agent runs stay,
+    /// except where the configuration has changed since. What is too much, with those, is not taken, and logged.
+    pub fn configure_capabilities(&self, configured: capability::Map) {
+        let configure = move |controller: &mut Controller| controller.configure_capabilities(configured);
+        self.handle.kit.events.push(Event::Done(Continuation(Box::new(configure))));
     }
 
     /// A link for a client that lives in this process.

@@ -44,7 +44,7 @@ pub use reference::{ActorRef, Recipient};
 pub use schema::Schema;
 pub use sending::{Ask, Call, Tell};
 pub use supervision::{ChildExited, OnStop, Options, Restart, Returned, Troupe};
-pub use system::{Capability, Create, Creation, DeadLetters, ReturnedMessages, Stats, System};
+pub use system::{Capability, Create, Creation, DeadLetters, Host, HostChange, Hosts, ReturnedMessages, Stats, System};
 pub use worker::Worker;
 
 /// The examples of README and book, compiled.
@@ -54,4 +54,6 @@ mod book {
     struct Readme;
     #[doc = include_str!("../../../docs/your-own-crate.md")]
     struct YourOwnCrate;
+    #[doc = include_str!("../../../docs/capabilities.md")]
+    struct Capabilities;
 }

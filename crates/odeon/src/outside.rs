@@ -29,7 +29,7 @@ use crate::{
 };
 use odeon_protocol::{
     Address, Counts, DeadLetter, Direct, ExitCause,
-    control::{Placed, Refusal, Spec},
+    control::{Placed, Refusal, Spec, Value},
     frame::Codec,
 };
 use std::{future::Future, pin::Pin, sync::Arc, task::Waker};
@@ -135,6 +135,12 @@ pub(crate) trait Outside: Send + Sync + 'static {
         let _ = letter;
         false
     }
+
+    /// Somebody in this process wants to hear of hosts from now on: `Inner::hosts` is to be told.
+    fn watch_hosts(&self) {}
+
+    /// Gives this host a capability, or takes it away.
+    fn change_capability(&self, key: String, value: Option<Value>) -> BoxFuture<'static, Result<(), Refusal>>;
 
     /// A cell with a record has started and takes messages.
     fn started(&self, cell: &Arc<dyn AnyCell>) {

@@ -16,6 +16,7 @@ use crate::{
     counts::Counts,
     dead_letter::DeadLetter,
     frame::Codec,
+    host::HostInfo,
     id::{Boot, ConventionId, NodeId, Serial, WorkerId},
     reason::{ExitCause, Reason},
     time::Time,
@@ -126,6 +127,8 @@ pub enum ToAgent {
         /// When the lease paused them, as it said.
         pause_at: Time,
     },
+    /// From now on this process wants to hear of hosts: of those that are there first, then of each change.
+    WatchHosts,
 }
 
 /// What an agent says to a worker or client.
@@ -241,6 +244,14 @@ pub enum FromAgent {
     },
     /// A message came back somewhere; said to processes that asked for it with [`ToAgent::ListenDeadLetters`].
     DeadLetter(Box<DeadLetter>),
+    /// A host is there, and like this; said to processes that asked for it with [`ToAgent::WatchHosts`]. Of changes that
+    /// follow each other closely only the last may be told.
+    Host(Box<HostInfo>),
+    /// A host is no longer there.
+    HostGone {
+        /// Its agent.
+        node: NodeId,
+    },
 }
 
 /// A lifecycle signal to one actor, the body of a frame of kind `Signal`.

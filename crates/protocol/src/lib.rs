@@ -14,6 +14,7 @@
 //! | [`counts`] | messages of a process, by how they ended |
 //! | [`dead_letter`] | a message that came back, for whoever listens |
 //! | [`directory`] | what the voters agree on: members, names, tokens |
+//! | [`host`] | a host, for processes that watch hosts |
 //! | [`peer`] | agent to agent |
 //! | [`ring`] | numbers of a flow, as a set |
 //! | [`limits`] | every bound of the runtime |
@@ -28,6 +29,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hash;
+pub mod host;
 pub mod id;
 pub mod limits;
 pub mod peer;
@@ -42,6 +44,7 @@ pub mod time;
 pub use address::{Address, Direct, ParseAddressError};
 pub use counts::Counts;
 pub use dead_letter::DeadLetter;
+pub use host::HostInfo;
 pub use id::{Boot, ConventionId, NodeId, Serial, WorkerId};
 pub use reason::{ExitCause, Reason};
 pub use time::Time;

@@ -52,6 +52,8 @@ pub const DEAD_LETTERS_A_SECOND: u32 = 1000;
 pub const DEAD_LETTERS_KEPT: usize = 1024;
 /// Listeners of one process for such messages.
 pub const DEAD_LETTER_LISTENERS_MAX: usize = 64;
+/// Watchers of hosts in one process.
+pub const HOST_WATCHERS_MAX: usize = 64;
 /// Flows that one worker may have open.
 pub const FLOWS_MAX: usize = 1 << 20;
 /// Asks that one worker may have outstanding.
@@ -100,6 +102,8 @@ pub const WORKERS_MAX: usize = 1024;
 pub const CLIENTS_MAX: usize = 1024;
 /// Types in one worker's `Hello`.
 pub const TYPES_MAX: usize = 4096;
+/// Creations of one agent that wait for a host that fits; more are refused at once where none does.
+pub const CREATIONS_WAITING_MAX: usize = 4096;
 /// Members of one troupe.
 pub const TROUPE_MEMBERS_MAX: usize = 4096;
 /// Hosts of one convention.

@@ -179,6 +179,8 @@ pub enum ExitCause {
     Fenced,
     /// Its host was drained.
     Drained,
+    /// Its host no longer meets its requirement; the text says what it lacks.
+    Unfit(String),
 }
 
 impl fmt::Display for ExitCause {
@@ -194,6 +196,7 @@ impl fmt::Display for ExitCause {
             Self::HostLost => f.write_str("its host is lost"),
             Self::Fenced => f.write_str("fenced by a newer instance"),
             Self::Drained => f.write_str("drained"),
+            Self::Unfit(lacks) => write!(f, "its host no longer fits: {lacks}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `odeon agent`: runs this host's agent in the foreground.
 //!
-//! Settings come from the flag, else the environment, else `--config FILE`, else the default.
+//! Settings come from the flag, else the environment, else `--config FILE`, else the default. At SIGHUP an agent with
+//! such a file reads it again and takes its capabilities.
 
 use crate::{
     args::AgentArgs,
@@ -8,7 +9,7 @@ use crate::{
     failure::{Code, Failure, Outcome},
     signals,
 };
-use odeon_node::{Agent, Ended, StartError, convention};
+use odeon_node::{Agent, Config, Ended, StartError, convention};
 use std::{
     io::{IsTerminal, Read, stderr, stdin},
     pin::pin,
@@ -21,7 +22,8 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
     start_log();
     let mut input_ended = pin!(end_of_input(args.stop_on_eof)?);
     let embed = args.embed.clone();
-    let config = settings::read(args)?;
+    let mut hangups = signals::Hangups::new(args.config.is_some())?;
+    let mut config = settings::read(args.clone())?;
     loop {
         let embedded = embed.as_deref().map(worker::built_in).transpose()?;
         let agent = tokio::select! {
@@ -32,18 +34,43 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
             Some(worker) => Some(worker.attach(agent.connect()).await.map_err(Failure::failed)?),
             None => None,
         };
-        tokio::select! {
-            ended = agent.wait() => match ended {
-                Err(Ended::BootOver) => tracing::info!("the agent begins a new start"),
-                ended => return ended.map_err(|why| failure_of_end(&why)),
-            },
-            stop = signals::wait() => {
-                stop?;
-                return stop_gracefully(&agent).await;
+        let mut stop = pin!(signals::wait());
+        let ended = loop {
+            tokio::select! {
+                ended = agent.wait() => break ended,
+                stop = &mut stop => {
+                    stop?;
+                    return stop_gracefully(&agent).await;
+                }
+                () = &mut input_ended => return stop_gracefully(&agent).await,
+                () = hangups.next() => config = read_again(&agent, config, args.clone()),
             }
-            () = &mut input_ended => return stop_gracefully(&agent).await,
+        };
+        match ended {
+            Err(Ended::BootOver) => tracing::info!("the agent begins a new start"),
+            ended => return ended.map_err(|why| failure_of_end(&why)),
         }
     }
+}
+
+/// Reads the settings again; the agent takes the capabilities. Of what is wrong with them nothing is taken.
+fn read_again(agent: &Agent, config: Config, args: AgentArgs) -> Config {
+    let read = settings::read(args)
+        .map_err(|failure| failure.text)
+        .and_then(|new| new.validate().map(|()| new).map_err(|error| error.to_string()));
+    let new = match read {
+        Ok(new) => new,
+        Err(why) => {
+            tracing::error!("SIGHUP: nothing is changed: {why}");
+            return config;
+        }
+    };
+    let later = settings::need_a_start(&config, &new);
+    if !later.is_empty() {
+        tracing::warn!("SIGHUP: a change of {} takes the agent's next start: restart it", later.join(", "));
+    }
+    agent.configure_capabilities(new.capabilities.clone());
+    Config { capabilities: new.capabilities, ..config }
 }
 
 async fn stop_gracefully(agent: &Agent) -> Outcome {

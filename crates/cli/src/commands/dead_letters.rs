@@ -29,7 +29,7 @@ pub(crate) async fn run(socket: &Path, as_json: bool) -> Outcome {
     }
 }
 
-fn no_agent(error: &Error) -> Failure {
+pub(crate) fn no_agent(error: &Error) -> Failure {
     match error {
         Error::Unreachable { text, .. } => Failure::new(Code::NoAgent, text),
         other => Failure::reason(other.reason(), other),

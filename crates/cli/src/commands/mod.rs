@@ -2,10 +2,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod bench;
+pub(crate) mod capability;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod hosts;
 pub(crate) mod lists;
 pub(crate) mod membership;
 pub(crate) mod messages;

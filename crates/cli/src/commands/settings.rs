@@ -79,6 +79,28 @@ pub(crate) fn read(args: AgentArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// The settings that differ and that only a start of the agent takes.
+pub(crate) fn need_a_start(now: &Config, new: &Config) -> Vec<&'static str> {
+    let same = [
+        ("name", now.name == new.name),
+        ("listen", now.listen == new.listen),
+        ("advertise", now.advertise == new.advertise),
+        ("data", now.data == new.data),
+        ("socket", now.socket == new.socket),
+        ("http", now.http == new.http),
+        ("bootstrap", now.bootstrap == new.bootstrap),
+        ("join", now.join == new.join),
+        ("token", now.token == new.token),
+        ("token_file", now.token_file == new.token_file),
+        ("token_out", now.token_out == new.token_out),
+        ("http_token_file", now.http_token_file == new.http_token_file),
+        ("worker", now.workers == new.workers),
+        ("worker_listen", now.worker_listen == new.worker_listen),
+        ("witness", now.witness == new.witness),
+    ];
+    same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
 fn or_else<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
     if first.is_empty() { second } else { first }
 }
@@ -162,6 +184,14 @@ mod tests {
         assert_eq!(config.http, None);
         let shown: Vec<String> = config.capabilities.iter().map(|(key, value)| format!("{key} {value:?}")).collect();
         assert_eq!(shown, ["gpu Micros(3000000)", "zone Text(\"eu-1\")"]);
+    }
+
+    #[test]
+    fn what_only_a_start_takes_is_named() {
+        let now = parsed(&["--capability", "gpu=1", "--worker", "probe"]).unwrap();
+        let new = parsed(&["--capability", "gpu=2", "--worker", "poll", "--http", "off"]).unwrap();
+        assert_eq!(need_a_start(&now, &new), ["http", "worker"]);
+        assert!(need_a_start(&now, &now).is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `probe.parent` | creates children and is told of their ends |
 //! | `probe.sequence` | notices what is lost, doubled or out of order |
 //! | `probe.relay` | sends at a rate and accounts for every message |
+//! | `probe.steward` | changes what its host can do, and watches all hosts |
 //! | `probe.crowd` | many relays at once, and the time that an ask takes meanwhile |
 //! | `probe.watch` | asks names steadily, and tells when each was answered by a new instance |
 
@@ -20,6 +21,7 @@ mod echo;
 mod parent;
 mod relay;
 mod sequence;
+mod steward;
 mod watch;
 
 pub use alone::{Alone, AloneCalls};
@@ -30,9 +32,10 @@ pub use echo::{Blob, Echo, Echoed, Echoer, EchoerCalls, Measured, Size, Sleep, S
 pub use parent::{Exited, Exits, Parent, ParentCalls, Spawn, StopChild};
 pub use relay::{Relay, RelayCalls, Send, Sent};
 pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls, Slow};
+pub use steward::{Changes, Enable, Steward, StewardCalls};
 pub use watch::{Bearer, Watch, Watched, Watcher, WatcherCalls};
 
 /// The worker with all of them.
 pub fn worker() -> odeon::Worker {
-    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd, Watcher]
+    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd, Steward, Watcher]
 }

@@ -5,8 +5,8 @@
 
 use odeon::prelude::*;
 use probe::{
-    Add, Alive, Blob, Counter, Crasher, Crowd, Echo, Echoer, Exits, Flood, Gaps, Get, Next, Panic, Parent, Relay, Send,
-    Sequence, Size, Sleep, Slow, Spawn, StopChild, Time,
+    Add, Alive, Blob, Changes, Counter, Crasher, Crowd, Echo, Echoer, Enable, Exits, Flood, Gaps, Get, Next, Panic,
+    Parent, Relay, Send, Sequence, Size, Sleep, Slow, Spawn, Steward, StopChild, Time,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ fn system() -> System {
         .register::<Sequence>()
         .register::<Relay>()
         .register::<Crowd>()
+        .register::<Steward>()
 }
 
 fn as_json(value: &impl serde::Serialize) -> Value {
@@ -40,6 +41,21 @@ async fn echo_answers_where_it_is_and_how_much_it_got() -> odeon::Result {
     assert!(echo.sleep(Sleep { ms: 20 }).await?.slept_ms >= 20);
     assert_eq!(as_json(&echo.blob(Blob { bytes: 5 }).await?), json!("xxxxx"));
     assert_eq!(as_json(&echo.size(Size { data: "x".repeat(70_000) }).await?), json!({"bytes": 70_000}));
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_steward_changes_what_its_host_can_do_and_sees_it() -> odeon::Result {
+    let system = system();
+    let steward = system.create::<Steward>(()).await?;
+    let host = system.host().to_owned();
+    assert_eq!(steward.changes(Changes).await?, [format!("here {host}")]);
+    steward.enable(Enable { key: "zone".into(), value: Some("a".into()) }).await?;
+    assert_eq!(steward.changes(Changes).await?.last(), Some(&format!("here {host} zone=\"a\"")));
+    steward.enable(Enable { key: "zone".into(), value: None }).await?;
+    assert!(steward.enable(Enable { key: "zone".into(), value: None }).await.is_err());
+    assert!(steward.enable(Enable { key: "a=b".into(), value: Some("a".into()) }).await.is_err());
     system.stop().await;
     Ok(())
 }

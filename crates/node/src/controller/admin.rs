@@ -48,6 +48,8 @@ impl Controller {
             "token create" => self.token_create(request, reply),
             "token list" => reply(Ok(self.token_list())),
             "token revoke" => self.token_revoke(request, reply),
+            "capability set" | "capability unset" => reply(self.capability_change(request)),
+            "capability list" => reply(Ok(self.capability_list())),
             "evict" => self.evict(request, reply),
             "leave" => self.leave(reply),
             "backup" => self.backup(request, reply),
@@ -79,7 +81,7 @@ impl Controller {
     fn host_list(&self) -> Value {
         let entries = self.parts.convention.members().into_iter().map(|host| {
             let (load, capabilities) = if host.node == self.me() {
-                (self.own_load(), self.capabilities())
+                (self.own_load(), self.capabilities().clone())
             } else {
                 ((host.load.actors, host.load.workers as usize), host.capabilities)
             };
@@ -379,7 +381,7 @@ fn text<'a>(request: &'a Value, field: &str) -> Result<&'a str, Refusal> {
     request[field].as_str().ok_or_else(|| refusal(Reason::Protocol, format!("the request lacks {field:?}")))
 }
 
-fn fact(value: &Fact) -> Value {
+pub(super) fn fact(value: &Fact) -> Value {
     match value {
         Fact::Bool(value) => json!(value),
         Fact::Micros(micros) if micros % 1_000_000 == 0 => json!(micros / 1_000_000),

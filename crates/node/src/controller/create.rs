@@ -1,11 +1,8 @@
 //! Creation: a host is chosen, a worker there, a serial; then the actor is started.
 
-use super::{CALL_WAIT, Controller, Placement, Record, Reply, refusal};
-use crate::{convention, workers::Order};
-use odeon_cluster::{
-    HostView, Liveness, Requirement,
-    placement::{self, NoHost, Wanted},
-};
+use super::{CALL_WAIT, Controller, Placement, Record, Reply, choosing::Wish, refusal};
+use crate::workers::Order;
+use odeon_cluster::Requirement;
 use odeon_protocol::{
     Address, Direct, ExitCause, NodeId, Reason, Serial, WorkerId,
     address::check_name,
@@ -17,23 +14,6 @@ use std::{collections::BTreeSet, time::Duration};
 
 /// How many hosts are tried for one actor.
 const HOSTS_TRIED: usize = 4;
-
-/// Facts of hosts spread within about a second; they are looked at so often, with these pauses.
-const FACTS_TRIES: u32 = 12;
-const FACTS_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a host is sought for.
-pub(super) struct Wish {
-    pub(super) spec: Spec,
-    /// Hosts that refused it.
-    pub(super) not: BTreeSet<NodeId>,
-    /// For members of troupes, which prefer it.
-    pub(super) own: Option<NodeId>,
-    pub(super) tries: u32,
-}
-
-/// What goes on when there is a host for an actor, or none.
-type WithHost = Box<dyn FnOnce(&mut Controller, Result<(NodeId, Wish), Refusal>) + Send>;
 
 /// Chooses another host.
 type Again = fn(&mut Controller, Spec, BTreeSet<NodeId>, Reply);
@@ -87,7 +67,7 @@ impl Controller {
 
     /// Places an actor without a name on the best host; `not` are hosts that refused it.
     fn place_unnamed(&mut self, spec: Spec, not: BTreeSet<NodeId>, reply: Reply) {
-        let wish = Wish { spec, not, own: None, tries: 0 };
+        let wish = Wish::new(spec, not);
         self.choose_host(
             wish,
             Box::new(move |controller, chosen| match chosen {
@@ -119,67 +99,8 @@ impl Controller {
         );
     }
 
-    /// Goes on with the host for an actor. What hosts can do takes a moment to spread, and an agent that has just started
-    /// may not have its own place yet: where no host fits, that is waited for.
-    pub(super) fn choose_host(&mut self, wanted: Wish, then: WithHost) {
-        match self.choose(&wanted) {
-            Err(why) if may_try_another(&why) && self.may_learn(wanted.tries) => {
-                let wanted = Wish { tries: wanted.tries + 1, ..wanted };
-                self.later(FACTS_PAUSE, move |controller| controller.choose_host(wanted, then));
-            }
-            chosen => then(self, chosen.map(|host| (host, wanted))),
-        }
-    }
-
-    /// Whether hosts may become known, or more be known of them, after that many looks.
-    fn may_learn(&self, tries: u32) -> bool {
-        let (hosts, me) = (self.parts.convention.hosts(), self.me());
-        if !hosts.iter().any(|host| host.node == me) {
-            return FACTS_PAUSE * tries < CALL_WAIT;
-        }
-        tries < FACTS_TRIES && hosts.iter().filter(|host| host.liveness != Liveness::Down).count() > 1
-    }
-
-    fn choose(&mut self, wish: &Wish) -> Result<NodeId, Refusal> {
-        let Wish { spec, not, own, .. } = wish;
-        let own = *own;
-        let hosts = self.hosts();
-        let requires = self.requires_of(spec)?;
-        let near = spec.near.map(|near| near.node);
-        let wanted = Wanted { type_name: &spec.type_name, requires: &requires, on: spec.on.as_deref(), near, own, not };
-        let chosen = placement::choose(&wanted, &hosts, &self.recent, convention::clock::random());
-        match chosen {
-            Ok(host) => {
-                self.recent.placed(host.node, host.load_version);
-                Ok(host.node)
-            }
-            Err(none) => Err(self.no_host(spec, &none, &hosts)),
-        }
-    }
-
-    fn no_host(&self, spec: &Spec, none: &NoHost, hosts: &[HostView]) -> Refusal {
-        let type_name = &spec.type_name;
-        let known = hosts.iter().any(|host| host.types.contains(type_name)) || self.types.policy(type_name).is_some();
-        if known {
-            return none.clone().into();
-        }
-        let text = format!("no worker of any host runs the type {type_name}: see `odeon types`");
-        refusal(Reason::NoSuchType, text)
-    }
-
-    /// The hosts as placement sees them; this one as it is now.
-    pub(super) fn hosts(&self) -> Vec<HostView> {
-        let mut hosts = self.parts.convention.hosts();
-        let me = self.me();
-        if let Some(own) = hosts.iter_mut().find(|host| host.node == me) {
-            own.types = if self.stopping { BTreeSet::new() } else { self.types.names() };
-            own.capabilities = self.capabilities();
-        }
-        hosts
-    }
-
     /// What the creation and the type ask of the host.
-    fn requires_of(&self, spec: &Spec) -> Result<Requirement, Refusal> {
+    pub(super) fn requires_of(&self, spec: &Spec) -> Result<Requirement, Refusal> {
         let policy = self.policy_of(spec);
         policy
             .requires
@@ -209,7 +130,7 @@ impl Controller {
         let config = &self.parts.config;
         let requires = self.requires_of(spec)?;
         let lacks =
-            if config.witness { Some("it is a witness".to_owned()) } else { requires.explain(&self.capabilities()) };
+            if config.witness { Some("it is a witness".to_owned()) } else { requires.explain(self.capabilities()) };
         match lacks {
             Some(why) => {
                 Err(refusal(Reason::NoHost, format!("host {} does not fit {}: {why}", config.name, spec.type_name)))
@@ -242,6 +163,8 @@ impl Controller {
         worker: WorkerId,
         troupe: Option<Direct>,
     ) -> Result<Placement, Refusal> {
+        // Its process may have taken its time.
+        self.check_here(spec)?;
         let serial =
             self.next_serial(worker).ok_or_else(|| refusal(Reason::WorkerLost, "the worker ended just now"))?;
         let record = Record {
@@ -256,6 +179,7 @@ impl Controller {
             on: spec.on.clone(),
             troupe,
             stopping: false,
+            unfit: None,
             restarts: Vec::new(),
         };
         self.start(serial, record);
@@ -396,7 +320,7 @@ fn check(spec: &Spec) -> Result<(), Refusal> {
 }
 
 /// Whether another host may do what this one refused.
-fn may_try_another(why: &Refusal) -> bool {
+pub(super) fn may_try_another(why: &Refusal) -> bool {
     matches!(why.reason, Reason::NoHost | Reason::NoSuchType | Reason::WorkerLost | Reason::Unreachable)
 }
 

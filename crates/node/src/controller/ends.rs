@@ -35,12 +35,16 @@ impl Controller {
         let Some(mut record) = self.records.remove(&serial) else { return };
         self.parts.metrics.records.set(self.records.len() as u64);
         let place = self.place(serial);
+        let cause = record.cause(cause);
         match record.name.clone() {
             Some(name) => {
                 self.named_ended(&name, (serial, record), cause, not_found);
                 self.rest_if_quiet();
             }
-            None if may_go_on(&cause) && allows(record.policy.restart, &mut record.restarts) && !self.stopping => {
+            None if record.may_go_on(&cause)
+                && allows(record.policy.restart, &mut record.restarts)
+                && !self.stopping =>
+            {
                 self.start(serial, Record { stopping: false, ..record });
             }
             None => {
@@ -65,14 +69,18 @@ impl Controller {
             // It was ended for that: the actor goes on under its name, on whatever host.
             return self.name_again(name, &record, false);
         }
-        if may_go_on(&cause) && !self.stopping && self.may_restart(name, record.policy.restart) {
+        if record.may_go_on(&cause) && !self.stopping && self.may_restart(name, record.policy.restart) {
             return self.name_again(name, &record, false);
         }
         if self.is_stopped_by_agent(record.worker) {
             // Its process stops, not the actor: it goes on elsewhere, or here in the next process.
             return self.name_again(name, &record, false);
         }
-        self.name_stopped(name, record.epoch, record.policy.on_stop == OnStop::Dormant);
+        if record.unfit.is_some() {
+            self.name_unfit(name, &record);
+        } else {
+            self.name_stopped(name, record.epoch, record.policy.on_stop == OnStop::Dormant);
+        }
         self.child_exited(record.parent, record.address(self.place(serial)), cause);
     }
 
@@ -94,7 +102,7 @@ impl Controller {
                 self.child_exited(record.parent, record.address(place), cause.clone());
             }
             match (&record.name, record.troupe) {
-                (Some(name), _) if record.stopping && !self.stopping => {
+                (Some(name), _) if record.stopping && record.unfit.is_none() && !self.stopping => {
                     self.name_stopped(&name.clone(), record.epoch, record.policy.on_stop == OnStop::Dormant);
                 }
                 (Some(name), _) => self.name_again(&name.clone(), &record, true),
@@ -120,7 +128,17 @@ impl Controller {
     }
 }
 
-/// Whether a restart policy is about such an end.
-const fn may_go_on(cause: &ExitCause) -> bool {
-    matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_))
+impl Record {
+    /// Whether a restart policy is about such an end.
+    pub(super) fn may_go_on(&self, cause: &ExitCause) -> bool {
+        self.unfit.is_none() && matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_))
+    }
+
+    /// Why it ended, as those concerned are told.
+    pub(super) fn cause(&self, said: ExitCause) -> ExitCause {
+        match (&self.unfit, said) {
+            (Some(lacks), ExitCause::Stopped | ExitCause::Killed) => ExitCause::Unfit(lacks.clone()),
+            (_, said) => said,
+        }
+    }
 }

@@ -12,14 +12,18 @@
 //! - **C-3.** A name is claimed before its actor is started, and a claim that came to nothing frees it.
 
 pub(crate) mod admin;
+mod capabilities;
+mod choosing;
 mod create;
 mod ends;
+mod hosts;
 mod letters;
 mod names;
 mod peers;
 mod processes;
 mod troupes;
 mod types;
+mod unfit;
 mod watch;
 
 use crate::{
@@ -32,7 +36,7 @@ use crate::{
     router,
     workers::{self, listeners::Listeners},
 };
-use odeon_cluster::placement::Recent;
+use odeon_cluster::{capability::Map, placement::Recent};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
     control::{Placed, Policy, Refusal, Spec, ToAgent, WireCodec, decode},
@@ -94,6 +98,9 @@ pub(crate) struct Controller {
     next_block: u64,
     next_unit: u32,
     next_request: u64,
+    own: capabilities::Own,
+    /// What this host can do, of all of that.
+    can: Map,
     units: BTreeMap<u32, processes::Unit>,
     workers: BTreeMap<WorkerId, processes::Worker>,
     clients: BTreeMap<WorkerId, processes::Client>,
@@ -103,12 +110,14 @@ pub(crate) struct Controller {
     names: names::Names,
     troupes: troupes::Troupes,
     dedicated: create::Dedicated,
+    waiting_for_host: choosing::Waiting,
     /// Children of actors here that live on other hosts, by host.
     away: HashMap<NodeId, Vec<(Direct, Address)>>,
     /// Lists of actors that workers were asked for.
     lists: HashMap<u64, processes::Listing>,
     recent: Recent,
     letters: letters::Letters,
+    watchers: hosts::Watchers,
     watched: watch::Watched,
     stopping: bool,
     /// Names are handed over until then, at most; set once the workers of a stopping agent have ended.
@@ -131,6 +140,8 @@ struct Record {
     on: Option<String>,
     troupe: Option<Direct>,
     stopping: bool,
+    /// It was told to stop, as this host lacks that for it.
+    unfit: Option<String>,
     /// When it was started again after a failure; for actors with a name, the name knows.
     restarts: Vec<time::Instant>,
 }
@@ -153,6 +164,7 @@ impl Controller {
     pub(crate) fn new(parts: Parts, events: Arc<Queue<Event>>) -> Self {
         let listeners = Listeners::new(parts.config.worker_listen.clone(), parts.config.worker_host);
         let watched = watch::Watched::new(&parts.convention);
+        let own = capabilities::Own::new(parts.config.capabilities.clone());
         let mut controller = Self {
             parts,
             events,
@@ -160,6 +172,8 @@ impl Controller {
             next_block: 1,
             next_unit: 1,
             next_request: 1,
+            can: own.at_first(),
+            own,
             units: BTreeMap::new(),
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -169,10 +183,12 @@ impl Controller {
             names: names::Names::default(),
             troupes: troupes::Troupes::default(),
             dedicated: create::Dedicated::default(),
+            waiting_for_host: choosing::Waiting::default(),
             away: HashMap::new(),
             lists: HashMap::new(),
             recent: Recent::default(),
             letters: letters::Letters::default(),
+            watchers: hosts::Watchers::default(),
             watched,
             stopping: false,
             rest_until: None,
@@ -279,6 +295,7 @@ impl Controller {
             ToAgent::ListenDeadLetters { listen } => self.on_listen(process, listen),
             ToAgent::DeadLetter(letter) => self.on_dead_letter(*letter),
             ToAgent::Listening => self.on_listening(process),
+            ToAgent::WatchHosts => self.on_watch_hosts(process),
             ToAgent::AtRest { pause_at } => self.on_at_rest(process, pause_at),
             ToAgent::Hello(_) | ToAgent::Stopped => {}
             other => warn!(%process, ?other, "a message that this agent does not know"),

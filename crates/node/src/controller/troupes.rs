@@ -2,7 +2,7 @@
 //!
 //! Other agents ask for the members, and say with each question which of them they used.
 
-use super::{CALL_WAIT, Controller, Placement, Record, Reply, create::Wish, refusal};
+use super::{CALL_WAIT, Controller, Placement, Record, Reply, choosing::Wish, refusal};
 use crate::router::Why;
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
@@ -153,7 +153,7 @@ impl Controller {
     }
 
     fn place_member(&mut self, spec: Spec, not: BTreeSet<NodeId>, reply: Reply) {
-        let wish = Wish { spec, not, own: Some(self.me()), tries: 0 };
+        let wish = Wish { own: Some(self.me()), ..Wish::new(spec, not) };
         self.choose_host(
             wish,
             Box::new(move |controller, chosen| match chosen {

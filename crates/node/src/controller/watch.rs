@@ -49,6 +49,7 @@ pub(super) struct Receivers {
     directory: watch::Receiver<u64>,
     lease: watch::Receiver<Lease>,
     over: watch::Receiver<Option<Over>>,
+    hosts: watch::Receiver<u64>,
     /// The lease that was told last: none may be left out, as what workers say of its end is compared with it.
     told: Lease,
     /// The lease whose end was told.
@@ -66,6 +67,8 @@ pub(super) enum Change {
         lost: bool,
     },
     Over(Over),
+    /// What hosts can do or run.
+    Hosts,
 }
 
 impl Watched {
@@ -73,7 +76,8 @@ impl Watched {
         let mut lease = convention.lease();
         let told = *lease.borrow_and_update();
         let (directory, over) = (convention.changes(), convention.over());
-        let receivers = Receivers { directory, lease, over, told, ended: None };
+        let hosts = convention.host_changes();
+        let receivers = Receivers { directory, lease, over, hosts, told, ended: None };
         Self {
             receivers: Some(receivers),
             dirty: false,
@@ -105,6 +109,7 @@ impl Receivers {
             };
             tokio::select! {
                 Ok(()) = self.directory.changed() => return Change::Directory,
+                Ok(()) = self.hosts.changed() => return Change::Hosts,
                 Ok(()) = self.lease.changed() => {
                     self.told = *self.lease.borrow_and_update();
                     // One loss may follow another before the first one's end was seen: its generation tells.
@@ -133,6 +138,10 @@ impl Controller {
             Change::Directory => {
                 self.watched.dirty = true;
                 self.later(GATHER, Self::look_through);
+            }
+            Change::Hosts => {
+                self.look_for_hosts();
+                self.tell_of_hosts();
             }
             Change::Lease { now, lost } => {
                 if now.pause_at != Time::ZERO {
@@ -307,6 +316,8 @@ impl Controller {
         self.sum_messages();
         self.look_after_troupes();
         self.look_for_listeners();
+        self.look_for_hosts();
+        self.tell_of_hosts();
         self.expire_creators();
     }
 }

@@ -17,7 +17,7 @@ use odeon_protocol::{
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -36,18 +36,41 @@ const GATHER: Duration = Duration::from_millis(20);
 pub(crate) struct Facts {
     sheets: Mutex<Sheets>,
     changed: Notify,
+    /// Counts changes of anything but load, of any host.
+    changes: watch::Sender<u64>,
 }
 
 impl Facts {
     pub(crate) fn new(me: NodeId, boot: Boot) -> Self {
-        Self { sheets: Mutex::new(Sheets::new(me, boot)), changed: Notify::new() }
+        Self { sheets: Mutex::new(Sheets::new(me, boot)), changed: Notify::new(), changes: watch::Sender::new(0) }
     }
 
     /// Changes what this host says of itself; `change` answers whether anything is new.
     pub(crate) fn set(&self, change: impl FnOnce(&mut Sheets) -> bool) {
-        if change(&mut self.sheets.lock()) {
+        let changed = change(&mut self.sheets.lock());
+        if changed {
             self.changed.notify_one();
+            self.tell();
         }
+    }
+
+    /// Counts changes of what hosts can do, run and say of themselves; not of their load.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn take(&self, delta: Delta) {
+        self.sheets.lock().take(delta);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let now = self.sheets.lock().changes();
+        self.changes.send_if_modified(|known| {
+            let newer = now > *known;
+            *known = now.max(*known);
+            newer
+        });
     }
 
     /// Writes what is known of a host into its view.
@@ -125,6 +148,6 @@ pub(crate) async fn pull(shared: Arc<Shared>, from: NodeId) {
     if let Ok(PeerReply::Facts(delta)) = shared.peers.call(from, PeerRequest::Facts(digest), EXCHANGE).await
         && let Ok(delta) = decode::<Delta>(&delta)
     {
-        facts.sheets.lock().take(delta);
+        facts.take(delta);
     }
 }

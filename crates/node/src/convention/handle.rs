@@ -156,6 +156,12 @@ impl Handle {
         super::status::hosts(&self.shared)
     }
 
+    /// Counts changes of what hosts can do and run, as this agent learns of them; not of their load.
+    #[must_use]
+    pub fn host_changes(&self) -> watch::Receiver<u64> {
+        self.shared.peers.facts().changes()
+    }
+
     /// Every member that is remembered, for lists.
     #[must_use]
     pub fn members(&self) -> Vec<HostStatus> {

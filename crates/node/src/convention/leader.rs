@@ -34,6 +34,8 @@ use tokio::{
 const TICK: Duration = Duration::from_millis(50);
 /// A leader that a majority has not confirmed for this long looks after that before anything else.
 const CONFIRMED: Duration = Duration::from_millis(500);
+/// Between two looks at names to be placed; longer where no host fits.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A name that was handed to a host is handed to another one after this.
 const ADOPT_AGAIN: Duration = Duration::from_secs(3);
 /// Hosts that refused names may be asked again after this.
@@ -193,8 +195,9 @@ async fn expire(shared: &Shared, group: &Group) {
 /// Hands unplaced names to hosts that fit, again and again until they are claimed.
 async fn place(shared: &Arc<Shared>, group: &Group) {
     let (mut handed, mut changes) = (BTreeMap::<Arc<str>, Instant>::new(), shared.copies.changes());
+    let mut able = shared.peers.facts().changes();
     let (mut recent, mut refused, mut asked) = (Recent::default(), Refusals::new(), JoinSet::new());
-    let mut forgiven = Instant::now();
+    let (mut forgiven, mut pause) = (Instant::now(), LOOK_AGAIN);
     loop {
         if forgiven.elapsed() >= FORGIVE {
             forgiven = Instant::now();
@@ -207,8 +210,11 @@ async fn place(shared: &Arc<Shared>, group: &Group) {
             refused.retain(|name, _| unplaced.contains(&**name));
             machine.directory.unplaced().filter(|record| !handed.contains_key(&record.name)).cloned().collect()
         };
-        let pause = if wanted.is_empty() && handed.is_empty() { TIMING.lease } else { TICK * 4 };
-        for (node, adoptions) in choose(shared, &wanted, &mut recent, &refused) {
+        let chosen = choose(shared, &wanted, &mut recent, &refused);
+        // Where no host fits, nothing happens until one changes; of most changes this loop is told.
+        let idle = chosen.is_empty() && handed.is_empty();
+        pause = if idle { (pause * 2).min(TIMING.lease) } else { LOOK_AGAIN };
+        for (node, adoptions) in chosen {
             tracing::info!(%node, names = adoptions.len(), "names go to a new host");
             handed.extend(adoptions.iter().map(|adoption| (adoption.name.clone(), Instant::now())));
             for some in adoptions.chunks(ADOPT_MAX) {
@@ -221,8 +227,18 @@ async fn place(shared: &Arc<Shared>, group: &Group) {
                     handed.remove(&name);
                     refused.entry(name).or_default().extend(refuser);
                 }
+                pause = LOOK_AGAIN;
             }
-            _ = changes.changed() => sleep(TICK).await,
+            _ = changes.changed() => {
+                pause = LOOK_AGAIN;
+                sleep(TICK).await;
+            }
+            _ = able.changed() => {
+                // Whoever could not take a name may be able to now.
+                refused.clear();
+                pause = LOOK_AGAIN;
+                sleep(TICK).await;
+            }
             () = sleep(pause) => {}
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /v1/actors` `{type, args?, name?, requires?, on?}` | 201 `{address, name?, host, created}` |
+//! | `POST /v1/actors` `{type, args?, name?, requires?, on?, wait?}` | 201 `{address, name?, host, created}` |
 //! | `POST /v1/tell/{target}/{message}` | 202 once it is accepted |
 //! | `POST /v1/tell/{target}/{message}?settled=1&timeout=5s` | 200 `{}` once it was handled |
 //! | `POST /v1/ask/{target}/{message}?timeout=5s` | 200 and the reply |
@@ -123,12 +123,15 @@ struct Create {
     name: Option<String>,
     requires: Option<String>,
     on: Option<String>,
+    /// How long to wait for a host that fits.
+    wait: Option<String>,
 }
 
 async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, HttpError> {
     let create: Create = serde_json::from_slice(&body)
         .map_err(|error| HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, "decode", error.to_string()))?;
     let name = create.name;
+    let host_wait = create.wait.as_deref().map(|text| wait(Some(text))).transpose()?.unwrap_or_default();
     let spec = Spec {
         type_name: create.type_name.into(),
         args: create.args.unwrap_or(Value::Null).to_string().into_bytes(),
@@ -138,7 +141,7 @@ async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Respon
         near: None,
         policy: create.requires.map(|requires| Policy { requires, ..Policy::default() }),
         parent: Direct::NONE,
-        remaining_ms: u32::try_from(TELL_WAIT.as_millis()).unwrap_or(u32::MAX),
+        remaining_ms: u32::try_from(TELL_WAIT.saturating_add(host_wait).as_millis()).unwrap_or(u32::MAX),
     };
     let placement = shared.on_controller(|controller, reply| controller.create_for_http(spec, reply)).await?;
     let placed = placement.placed;

@@ -42,6 +42,9 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// The agent bounds its own waits; this one is for an agent that hangs.
+const HANGS: Duration = Duration::from_secs(60);
+
 type Answer = Result<Answered, Failure>;
 
 enum Answered {
@@ -157,7 +160,9 @@ impl Admin {
     /// # Errors
     /// The refusal, with its reason.
     pub async fn create(&self, spec: Spec) -> Result<Placed, Failure> {
-        match self.request(|request| ToAgent::Create { request, spec }).await? {
+        let request = self.shared.number();
+        let wait = HANGS + Duration::from_millis(u64::from(spec.remaining_ms));
+        match self.shared.exchange(request, control_frame(&ToAgent::Create { request, spec }), wait).await? {
             Answered::Placed(placed) => Ok(placed),
             _ => Err(odd()),
         }
@@ -244,8 +249,6 @@ impl Admin {
     }
 
     async fn request(&self, message: impl FnOnce(u64) -> ToAgent) -> Answer {
-        // The agent bounds its own waits; this one is for an agent that hangs.
-        const HANGS: Duration = Duration::from_secs(60);
         let request = self.shared.number();
         self.shared.exchange(request, control_frame(&message(request)), HANGS).await
     }

@@ -10,11 +10,15 @@ use crate::{
 use bytes::BytesMut;
 use odeon_protocol::{
     Address, DeadLetter, Direct, ExitCause, Reason,
-    control::{self, FromAgent, Placed, Refusal, Spec, ToAgent},
+    control::{self, FromAgent, Placed, Refusal, Spec, ToAgent, Value},
     frame::{self, Class, Extension, Header, Kind, flags},
     limits::BODY_BYTES_MAX,
 };
-use std::{sync::Arc, task::Waker};
+use serde_json::json;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+};
 
 /// The link behind the core's trait, so that its methods have an `Arc` of it.
 pub(crate) struct Beyond(pub(crate) Arc<Link>);
@@ -138,6 +142,26 @@ impl Outside for Beyond {
 
     fn listen(&self, listen: bool) {
         self.0.say(&ToAgent::ListenDeadLetters { listen });
+    }
+
+    fn watch_hosts(&self) {
+        if !self.0.watches_hosts.swap(true, Ordering::Relaxed) {
+            self.0.say(&ToAgent::WatchHosts);
+        }
+    }
+
+    fn change_capability(&self, key: String, value: Option<Value>) -> BoxFuture<'static, Result<(), Refusal>> {
+        let json = match value {
+            Some(value) => json!({ "command": "capability set", "set": [format!("{key}={value}")] }),
+            None => json!({ "command": "capability unset", "unset": [key] }),
+        };
+        let answer = self.0.request(|request| ToAgent::Admin { request, json: json.to_string() });
+        Box::pin(async move {
+            match answer.await? {
+                FromAgent::Admin { result, .. } => result.map(drop),
+                _ => Err(odd()),
+            }
+        })
     }
 
     fn dead_letter(&self, letter: DeadLetter) -> bool {

@@ -136,6 +136,16 @@ impl Link {
                     system.letters.hear(&letter);
                 }
             }
+            FromAgent::Host(host) => {
+                if let Some(system) = self.system() {
+                    system.hosts.here(*host);
+                }
+            }
+            FromAgent::HostGone { node } => {
+                if let Some(system) = self.system() {
+                    system.hosts.gone(node);
+                }
+            }
             FromAgent::PlaceLost { place, .. } => self.lost(&|at| at == place, true),
             FromAgent::Refused { text } => self.break_off(&text),
             other => tracing::debug!(?other, "the agent says something that this version has no use for"),

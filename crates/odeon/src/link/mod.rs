@@ -55,7 +55,7 @@ use parking_lot::{Mutex, RwLock};
 use receiving::Receiving;
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     task::Waker,
 };
 use tokio::sync::{Notify, watch};
@@ -101,6 +101,8 @@ pub(crate) struct Link {
     leaving: Mutex<()>,
     rest: rest::Rest,
     counting: Counting,
+    /// The agent was asked to tell of hosts.
+    watches_hosts: AtomicBool,
 }
 
 impl fmt::Debug for Link {
@@ -127,6 +129,7 @@ impl Link {
             leaving: Mutex::default(),
             rest: rest::Rest::default(),
             counting: Counting::default(),
+            watches_hosts: AtomicBool::new(false),
         })
     }
 
@@ -274,6 +277,7 @@ impl Link {
         self.requests.lose();
         if let Some(system) = self.system() {
             system.letters.close();
+            system.hosts.close();
         }
         for shard in &self.sending {
             let woken = shard.lock().lose();

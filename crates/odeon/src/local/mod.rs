@@ -16,10 +16,11 @@ use crate::{
     system::Inner,
 };
 use names::Names;
-use odeon_cluster::requirement::Requirement;
+use odeon_cluster::{capability::Map, requirement::Requirement};
 use odeon_protocol::{
-    Address, DeadLetter, Direct, ExitCause, Reason, Serial,
-    control::{OnStop, Placed, Policy, Refusal, Restart, Spec, WireCodec},
+    Address, DeadLetter, Direct, ExitCause, HostInfo, Reason, Serial,
+    control::{OnStop, Placed, Policy, Refusal, Restart, Spec, Value, WireCodec},
+    limits::CAPABILITIES_MAX,
 };
 use parking_lot::Mutex;
 use std::{
@@ -225,6 +226,23 @@ impl Outside for Alone {
         })
     }
 
+    fn watch_hosts(&self) {
+        if let Ok(system) = self.system() {
+            tell_of_host(&system, &system.capabilities.read());
+        }
+    }
+
+    fn change_capability(&self, key: String, value: Option<Value>) -> BoxFuture<'static, Result<(), Refusal>> {
+        let changed = self.system().and_then(|system| {
+            let mut capabilities = system.capabilities.write();
+            change_capability(&mut capabilities, key, value)?;
+            // Under the lock, so that changes are told in their order.
+            tell_of_host(&system, &capabilities);
+            Ok(())
+        });
+        Box::pin(ready(changed.map_err(Refusal::from)))
+    }
+
     fn child_ended(&self, parent: Direct, child: Address, cause: &ExitCause) {
         tracing::debug!(%parent, %child, %cause, "the parent of an actor is in no process that is reached");
     }
@@ -244,6 +262,34 @@ impl Outside for Alone {
         self.troupes.lock().values().for_each(|troupe| troupe.close());
         Box::pin(ready(()))
     }
+}
+
+fn change_capability(capabilities: &mut Map, key: String, value: Option<Value>) -> Result {
+    match value {
+        None if !capabilities.contains_key(&key) => {
+            return Err(Error::other(format!("{key:?}: this host has no such capability")));
+        }
+        None => drop(capabilities.remove(&key)),
+        Some(_) if capabilities.len() >= CAPABILITIES_MAX && !capabilities.contains_key(&key) => {
+            return Err(Error::other(format!("a host may have {CAPABILITIES_MAX} capabilities")));
+        }
+        Some(value) => drop(capabilities.insert(key, value)),
+    }
+    Ok(())
+}
+
+/// Tells whoever watches hosts of the only one.
+fn tell_of_host(system: &Inner, capabilities: &Map) {
+    let Direct { node, boot, .. } = system.place(Serial::default());
+    let capabilities = capabilities.clone().into_iter().collect();
+    system.hosts.here(HostInfo {
+        node,
+        boot,
+        name: system.host.clone(),
+        suspect: false,
+        draining: false,
+        capabilities,
+    });
 }
 
 /// Pushes a message into a cell; it comes back where the mailbox is closed.

@@ -41,6 +41,7 @@ pub struct Creation<A: Actor> {
     restart: Option<Restart>,
     on_stop: Option<OnStop>,
     troupe: Option<Troupe>,
+    wait: Duration,
 }
 
 impl<A: Actor> Creation<A> {
@@ -56,6 +57,7 @@ impl<A: Actor> Creation<A> {
             restart: None,
             on_stop: None,
             troupe: None,
+            wait: Duration::ZERO,
         }
     }
 
@@ -99,6 +101,15 @@ impl<A: Actor> Creation<A> {
     /// Makes it a troupe: at most `max` members, of which `idle` stay when there is nothing to do.
     pub fn troupe(mut self, max: u32, idle: u32) -> Self {
         self.troupe = Some(Troupe { max: max.max(1), idle });
+        self
+    }
+
+    /// Waits so long for a host that fits, where there is none now: until one comes, or its capabilities change. Without
+    /// it such a creation fails after about a second, in which what was just changed becomes known everywhere.
+    ///
+    /// A system on its own has no host to wait for.
+    pub fn wait_for_host(mut self, span: Duration) -> Self {
+        self.wait = span;
         self
     }
 
@@ -167,7 +178,7 @@ impl<A: Actor> Creation<A> {
             near: self.near,
             policy: self.policy(kind),
             parent: self.parent.map_or(Direct::NONE, |serial| self.system.place(serial)),
-            remaining_ms: TELL_WAIT.as_millis() as u32,
+            remaining_ms: u32::try_from(TELL_WAIT.saturating_add(self.wait).as_millis()).unwrap_or(u32::MAX),
         })
     }
 

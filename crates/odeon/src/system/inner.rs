@@ -1,6 +1,6 @@
 //! What the parts of a system share.
 
-use super::{Stats, letters::Letters, returns::Returns};
+use super::{Stats, hosts::SeenHosts, letters::Letters, returns::Returns};
 use crate::{
     core::{
         ActorType, AnyCell, cell, clock,
@@ -94,6 +94,7 @@ pub(crate) struct Inner {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) returns: Returns,
     pub(crate) letters: Letters,
+    pub(crate) hosts: SeenHosts,
     types: RwLock<HashMap<&'static str, &'static ActorType>>,
     outside: OnceLock<Arc<dyn Outside>>,
     /// The blocks whose serials are of this process.
@@ -179,6 +180,7 @@ impl Inner {
             stopping: watch::Sender::new(false),
             returns: Returns::default(),
             letters: Letters::default(),
+            hosts: SeenHosts::default(),
             types: RwLock::default(),
             outside: OnceLock::new(),
             blocks: RwLock::new(vec![config.block]),
@@ -363,6 +365,7 @@ impl Inner {
         }
         self.returns.close();
         self.letters.close();
+        self.hosts.close();
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }

@@ -1,11 +1,13 @@
 //! A program's way to its actors: alone in its process, or as part of a convention.
 
 mod creation;
+mod hosts;
 mod inner;
 mod letters;
 mod returns;
 
 pub use creation::{Create, Creation};
+pub use hosts::{Host, HostChange, Hosts};
 pub(crate) use inner::{Config, Inner, own_serial};
 pub use letters::DeadLetters;
 pub use returns::ReturnedMessages;
@@ -240,6 +242,32 @@ pub struct Capability(pub(crate) Value);
 impl From<bool> for Capability {
     fn from(value: bool) -> Self {
         Self(Value::Bool(value))
+    }
+}
+
+impl Capability {
+    /// The truth value, if it is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Value::Bool(value) = self.0 { Some(value) } else { None }
+    }
+
+    /// The number, if it is one.
+    #[must_use]
+    pub fn as_number(&self) -> Option<f64> {
+        if let Value::Micros(micros) = self.0 { Some(micros as f64 / 1e6) } else { None }
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = &self.0 { Some(text) } else { None }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
     }
 }
 

@@ -60,6 +60,17 @@ fn spec() -> Spec {
     }
 }
 
+fn host() -> HostInfo {
+    HostInfo {
+        node: NodeId(9),
+        boot: Boot(5),
+        name: "eu-1".into(),
+        suspect: false,
+        draining: true,
+        capabilities: values(),
+    }
+}
+
 fn letter() -> DeadLetter {
     DeadLetter {
         host: "eu-1".into(),
@@ -128,6 +139,7 @@ fn to_agent() -> Vec<ToAgent> {
         ToAgent::DeadLetter(Box::new(letter())),
         ToAgent::Counts(Box::new(counts())),
         ToAgent::AtRest { pause_at: Time::from_nanos(2_000_000_000) },
+        ToAgent::WatchHosts,
     ]
 }
 
@@ -174,6 +186,8 @@ fn from_agent() -> Vec<FromAgent> {
         FromAgent::PlaceLost { place: place(), reason: Reason::Unreachable },
         FromAgent::DeadLettersWanted { wanted: true },
         FromAgent::DeadLetter(Box::new(letter())),
+        FromAgent::Host(Box::new(host())),
+        FromAgent::HostGone { node: NodeId(9) },
     ]
 }
 
@@ -188,8 +202,10 @@ fn lines<T: Serialize + std::fmt::Debug>(messages: &[T]) -> impl Iterator<Item =
 
 #[test]
 fn golden_vectors() {
-    let written: Vec<String> =
-        lines(&to_agent()).chain(lines(&from_agent())).chain(lines(&[Signal::Stop, Signal::Kill])).collect();
+    let causes = [ExitCause::Drained, ExitCause::Unfit("gpu".into())];
+    let (to_agent, from_agent) = (to_agent(), from_agent());
+    let said = lines(&to_agent).chain(lines(&from_agent));
+    let written: Vec<String> = said.chain(lines(&[Signal::Stop, Signal::Kill])).chain(lines(&causes)).collect();
     let golden: Vec<&str> = include_str!("../../golden/control.txt").lines().collect();
     let changed: Vec<&&str> = golden.iter().filter(|line| !written.iter().any(|written| written == *line)).collect();
     assert!(changed.is_empty(), "changed on the wire: {changed:#?}; fields and variants are added at the end only");

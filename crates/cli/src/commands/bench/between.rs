@@ -123,7 +123,14 @@ async fn measure_on(
 
 /// The driver, once a first run shows that it reaches an echo: hosts learn of each other's types by gossip.
 async fn driver(client: &Client, layout: Layout) -> Result<String, Failure> {
-    let args = CreateArgs { type_name: "bench.driver".into(), args: None, name: None, requires: None, on: None };
+    let args = CreateArgs {
+        type_name: "bench.driver".into(),
+        args: None,
+        name: None,
+        requires: None,
+        on: None,
+        wait: Duration::ZERO,
+    };
     let deadline = Instant::now() + KNOWN_WAIT;
     let mut driver = None;
     loop {

@@ -2,11 +2,7 @@
 
 use super::{PAUSE, Step, TRIES, no_such, spec_of, taken};
 use crate::{
-    controller::{
-        Controller, Placement, Record,
-        create::{Wish, wait_of},
-        refusal,
-    },
+    controller::{Controller, Placement, Record, choosing::Wish, create::wait_of, refusal},
     convention::{CallError, ProposeError},
 };
 use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Denied, NameRecord};
@@ -27,7 +23,8 @@ impl Controller {
         }
         let mut spec = spec_of(name, &declaration);
         spec.near = work.spec.as_ref().and_then(|spec| spec.near);
-        let wish = Wish { spec, not: work.not.clone(), own: None, tries: 0 };
+        spec.remaining_ms = spec.remaining_ms.max(work.creators_wait());
+        let wish = Wish::new(spec, work.not.clone());
         let name = name.clone();
         self.choose_host(
             wish,
@@ -215,6 +212,10 @@ impl Controller {
             // Lost while the claim was under way: this grant is followed by another.
             return self.claim(name, declaration, epoch);
         }
+        if self.check_here(&spec_of(name, &declaration)).is_err() {
+            // It fitted when it was claimed.
+            return self.hand_over(name, declaration, epoch);
+        }
         for reply in self.take_creators_of_other_type(name, &declaration.type_name) {
             reply(Err(taken(name, &declaration.type_name)));
         }
@@ -232,6 +233,7 @@ impl Controller {
             on: declaration.on,
             troupe: None,
             stopping: false,
+            unfit: None,
             restarts: Vec::new(),
         };
         if record.policy.troupe.is_some() {

@@ -29,7 +29,9 @@ impl Controller {
         self.names.held.remove(name);
         self.step(name, Step::Releasing);
         let name = name.clone();
-        self.release(Command::StartFailed { name: name.clone(), epoch }, move |controller| controller.fail(&name, why));
+        self.release(Command::StartFailed { name: name.clone(), epoch }, move |controller, _| {
+            controller.fail(&name, why)
+        });
     }
 
     /// A named actor stops: what is sent to its name waits for the next instance.
@@ -45,7 +47,7 @@ impl Controller {
         self.parts.router.unresolved(name, epoch);
         self.step_or_new(name, Step::Releasing);
         let freed = name.clone();
-        self.release(Command::Released { name: name.clone(), epoch, dormant }, move |controller| {
+        self.release(Command::Released { name: name.clone(), epoch, dormant }, move |controller, _| {
             controller.released(&freed);
         });
     }
@@ -103,17 +105,34 @@ impl Controller {
         }
     }
 
-    /// No worker here runs the type any more: the name goes to another host.
+    /// No worker here runs the type any more, or this host does not fit: the name goes to another one. The leader finds
+    /// one sooner or later; where somebody waits, or this agent is about to be gone, it is sought from here.
     pub(super) fn hand_over(&mut self, name: &Arc<str>, declaration: Declaration, epoch: u64) {
         self.step(name, Step::Releasing);
         let moved = name.clone();
-        self.release(Command::Released { name: name.clone(), epoch, dormant: true }, move |controller| {
-            if let Some(work) = controller.names.work.get_mut(&moved) {
-                work.spec = Some(spec_of(&moved, &declaration));
-                (work.starts, work.here, work.revives) = (true, false, false);
+        let command = match self.stopping {
+            true => Command::Released { name: name.clone(), epoch, dormant: true },
+            false => Command::GivenUp { name: name.clone(), epoch },
+        };
+        self.release(command, move |controller, released| {
+            let Some(work) = controller.names.work.get_mut(&moved) else { return };
+            if released && !controller.stopping && work.waiters.is_empty() {
+                controller.names.work.remove(&moved);
+                return;
             }
+            work.spec = Some(spec_of(&moved, &declaration));
+            (work.starts, work.here, work.revives) = (true, false, false);
             controller.look(&moved, true);
         });
+    }
+
+    /// This host no longer fits a named actor, which has ended: the name goes to one that does, now or once there is one.
+    pub(in crate::controller) fn name_unfit(&mut self, name: &Arc<str>, record: &Record) {
+        self.names.held.remove(name);
+        self.names.restarts.remove(name);
+        self.parts.router.unresolved(name, record.epoch);
+        self.step_or_new(name, Step::Releasing);
+        self.hand_over(name, declaration_of(record), record.epoch);
     }
 
     pub(super) fn revives(&mut self, name: &str) {
@@ -153,16 +172,21 @@ impl Controller {
         });
     }
 
-    /// Frees a name, then goes on. Without a quorum the name stays with this host until its lease ends.
-    pub(in crate::controller) fn release(&mut self, command: Command, then: impl FnOnce(&mut Self) + Send + 'static) {
+    /// Frees a name, then goes on, told whether that is logged. Without a quorum the name stays with this host until its
+    /// lease ends.
+    pub(in crate::controller) fn release(
+        &mut self,
+        command: Command,
+        then: impl FnOnce(&mut Self, bool) + Send + 'static,
+    ) {
         self.names.releasing += 1;
         let convention = self.parts.convention.clone();
         self.begin(async move { convention.propose(command).await }, move |controller, answer| {
             controller.names.releasing -= 1;
-            if let Err(error) = answer {
+            if let Err(error) = &answer {
                 warn!(%error, "a global name was not released");
             }
-            then(controller);
+            then(controller, answer.is_ok());
         });
     }
 }

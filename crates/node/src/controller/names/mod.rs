@@ -110,6 +110,16 @@ impl Work {
             since: Instant::now(),
         }
     }
+
+    /// Milliseconds for which the most patient creator still waits.
+    fn creators_wait(&self) -> u32 {
+        let until = self.waiters.iter().filter_map(|waiter| match waiter {
+            Waiter::Create { until, .. } => Some(*until),
+            Waiter::Frames { .. } => None,
+        });
+        let left = until.max().map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@ use crate::{
     controller::Controller,
     event::{Admission, Greeting},
 };
-use odeon_cluster::capability;
 use odeon_protocol::{
     Serial, WorkerId,
     control::{FromAgent, Hello, Role, Value, Welcome},
@@ -66,7 +65,7 @@ impl Controller {
             block,
             placed_block,
             listeners,
-            capabilities: self.capabilities().into_iter().collect(),
+            capabilities: self.capabilities().clone().into_iter().collect(),
         };
         Ok(Admission { welcome: Box::new(welcome), name: hello.name, descriptors })
     }
@@ -84,10 +83,11 @@ impl Controller {
             unit.types = types.iter().map(|info| info.name.clone()).collect();
         }
         if dedicated {
+            self.capabilities_changed();
             return self.dedicated_ready(unit, id);
         }
         self.types.add(id, &types);
-        self.publish_facts();
+        self.capabilities_changed();
         self.report_registered();
         self.names_with_worker();
         self.names_without_worker();
@@ -112,7 +112,7 @@ impl Controller {
     pub(in crate::controller) fn on_capabilities(&mut self, process: WorkerId, capabilities: Vec<(String, Value)>) {
         if let Some(worker) = self.workers.get_mut(&process) {
             worker.capabilities = capabilities;
-            self.publish_facts();
+            self.capabilities_changed();
         }
     }
 
@@ -122,24 +122,10 @@ impl Controller {
         }
     }
 
-    /// What this host can do: configured, and said by its workers.
-    pub(in crate::controller) fn capabilities(&self) -> BTreeMap<String, Value> {
-        let said =
-            self.workers.values().filter(|worker| worker.admitted).flat_map(|worker| worker.capabilities.clone());
-        let configured = self.parts.config.capabilities.clone();
-        match capability::collect(said.chain(configured.clone())) {
-            Ok(all) => all,
-            Err(error) => {
-                warn!(%error, "capabilities of workers are left out");
-                configured
-            }
-        }
-    }
-
     /// Tells the other hosts what this one can do and runs.
-    pub(super) fn publish_facts(&self) {
+    pub(in crate::controller) fn publish_facts(&self) {
         let types = if self.stopping { Default::default() } else { self.types.names() };
-        self.parts.convention.set_capabilities(self.capabilities());
+        self.parts.convention.set_capabilities(self.capabilities().clone());
         self.parts.convention.set_types(types);
     }
 

@@ -16,6 +16,7 @@ impl Controller {
     /// A process's link has ended: of a client that is all; a worker's process has to end, too.
     pub(in crate::controller) fn on_closed(&mut self, process: WorkerId, why: Option<&str>) {
         self.on_listen(process, false);
+        self.forget_watcher(process);
         if let Some(client) = self.clients.remove(&process) {
             if let Some(why) = why {
                 warn!(%process, name = client.name, "client closed: {why}");
@@ -75,9 +76,9 @@ impl Controller {
         self.messages.end(process, (&worker.name, worker.pid), worker.said);
         self.types.remove(process);
         self.count_processes();
-        self.publish_facts();
         self.forget_listing(process);
         self.actors_lost(process, cause);
+        self.capabilities_changed();
         self.rest_if_quiet();
     }
 

@@ -149,6 +149,11 @@ impl Worker {
         self.next > self.last
     }
 
+    /// Whether it was let in.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
     /// Whether actors may be placed in it.
     pub(super) fn takes_actors(&self) -> bool {
         self.admitted && !self.closed && !self.stopping && self.ended.is_none()

@@ -9,7 +9,7 @@ use crate::{
 };
 use odeon_protocol::{
     Direct,
-    control::{Placed, Refusal, Spec},
+    control::{Placed, Refusal, Spec, Value},
 };
 use parking_lot::Mutex;
 use std::{
@@ -102,6 +102,9 @@ impl Outside for Recorder {
         true
     }
     fn child_ended(&self, _: Direct, _: Address, _: &ExitCause) {}
+    fn change_capability(&self, _: String, _: Option<Value>) -> BoxFuture<'static, Result<(), Refusal>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     fn answer(&self, answer: Answer) {
         self.answers.lock().push((answer.to, answer.correlation, answer.result.expect("a reply")));
     }
