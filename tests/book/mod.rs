@@ -326,7 +326,7 @@ fn when_voters_are_lost() {
 #[test]
 fn capabilities() {
     let (home, mut page) = (home(), Page::open("docs/capabilities.md"));
-    let mut machine = Machine::on_its_own("127.0.6.1", home.path(), "one");
+    let mut machine = Machine::on_its_own("127.0.7.1", home.path(), "one");
     machine.runs_agent(&format!("odeon agent --bootstrap --worker {}", executable("probe").display()));
     machine.types(&page.take("odeon capability set gpu=2 zone=eu-1"));
     let listed = machine.types(&page.take("odeon capability list"));
