@@ -1,9 +1,11 @@
 //! Where the directory's file is: on a disk, or in a simulation's memory.
 
 use parking_lot::Mutex;
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
+    fs::{File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -30,10 +32,15 @@ impl Medium {
 
     pub(super) fn open(&self) -> Result<Database, DatabaseError> {
         match self {
-            Self::File(path) => Database::create(path),
+            Self::File(path) => Builder::new().create_with_backend(FileBackend::new(private(path)?)?),
             Self::Simulated(disk) => Builder::new().create_with_backend(disk.clone()),
         }
     }
+}
+
+/// Opens a file, or makes one that its owner alone may read: the authority's key is in it.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
 /// A disk of a simulation. It outlives the process that writes it; what a process had asked for and was not told to be

@@ -171,3 +171,12 @@ async fn a_group_that_begins_anew_has_one_voter_and_later_terms() {
     let again = Kept::read(&path).unwrap();
     assert_eq!((again.last, again.term, again.recovery), (Some(4), 1 << 32, 9));
 }
+
+#[test]
+fn the_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_in(dir.path()));
+    let about = std::fs::metadata(dir.path().join("directory.redb")).unwrap();
+    assert_eq!(about.permissions().mode() & 0o777, 0o600);
+}
