@@ -166,7 +166,7 @@ pub async fn join(address: SocketAddr, ask: Ask<'_>) -> Result<Joined, JoinError
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let settings = Settings::new(ask.boot);
-    let endpoint = bind_socket(any, &settings, None).map_err(|error| JoinError::Local(error.to_string()))?;
+    let (endpoint, _) = bind_socket(any, &settings, None).map_err(|error| JoinError::Local(error.to_string()))?;
     let within = ask.within;
     let outcome = tokio::time::timeout(within, converse(&endpoint, &settings, address, ask)).await;
     endpoint.close(0u32.into(), b"done");

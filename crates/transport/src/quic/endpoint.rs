@@ -3,8 +3,9 @@
 use super::{
     connection::{Closed, Code, Connection, Kind, Peer},
     greeting::{self, Greeting},
-    settings::{BindError, RECEIVE_WINDOW, Settings, bind_socket, no_common_protocol},
+    settings::{BindError, RECEIVE_WINDOW, Settings, no_common_protocol},
     simulated,
+    socket::{SocketFacts, SocketView, bind_socket},
 };
 use crate::{
     join::{self, Admit},
@@ -62,6 +63,7 @@ enum Inner {
 struct Shared {
     identity: Arc<Identity>,
     settings: Settings,
+    socket: SocketView,
     accepting: Mutex<Option<JoinHandle<()>>>,
     joins: Semaphore,
 }
@@ -154,8 +156,9 @@ impl Endpoint {
         let crypto = tls::server(&identity, &protocols)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(settings.transport_of_strangers()).max_incoming(4 * HANDSHAKES_MAX);
-        let endpoint = bind_socket(listen, &settings, Some(server))?;
-        let shared = Shared { identity, settings, accepting: Mutex::default(), joins: Semaphore::new(JOINS_MAX) };
+        let (endpoint, socket) = bind_socket(listen, &settings, Some(server))?;
+        let (accepting, joins) = (Mutex::default(), Semaphore::new(JOINS_MAX));
+        let shared = Shared { identity, settings, socket, accepting, joins };
         Ok(Self { inner: Inner::Quic(endpoint, Arc::new(shared)) })
     }
 
@@ -182,6 +185,15 @@ impl Endpoint {
         match &self.inner {
             Inner::Quic(_, shared) => &shared.identity,
             Inner::Simulated(port) => port.identity(),
+        }
+    }
+
+    /// What the operating system gave for its socket; nothing in a simulation.
+    #[must_use]
+    pub fn socket(&self) -> Option<SocketFacts> {
+        match &self.inner {
+            Inner::Quic(_, shared) => shared.socket.facts(),
+            Inner::Simulated(_) => None,
         }
     }
 
@@ -221,7 +233,26 @@ impl Endpoint {
                 (within, timeout(within, port.dial(address, node, kind)).await)
             }
         };
-        outcome.unwrap_or_else(|_| Err(DialError::Unreachable { address, why: format!("no answer within {within:?}") }))
+        outcome.unwrap_or_else(|_| Err(unanswered(address, within)))
+    }
+
+    /// Tries whether a node is reached at an address by somebody whom it never spoke to: from a port of its own, since
+    /// firewalls and NAT let through what seems to be an answer. The handshake is broken off before the greeting, so
+    /// that the node's connections stay as they are.
+    ///
+    /// # Errors
+    /// No port could be opened for it; there is none in a simulation.
+    pub async fn knock(
+        &self,
+        address: SocketAddr,
+        node: NodeId,
+        within: Duration,
+    ) -> io::Result<Result<(), DialError>> {
+        let Inner::Quic(endpoint, shared) = &self.inner else { return Err(io::ErrorKind::Unsupported.into()) };
+        let stranger = quinn::Endpoint::client((endpoint.local_addr()?.ip(), 0).into())?;
+        let reached = timeout(within, handshake(&stranger, shared, (address, node), Kind::Control)).await;
+        let reached = reached.unwrap_or_else(|_| Err(unanswered(address, within)));
+        Ok(reached.map(|connection| connection.close(Code::Done.into(), b"only knocked")))
     }
 
     /// Closes every connection, stops accepting, and waits until the peers have heard of it, a second at most.
@@ -239,6 +270,10 @@ impl Endpoint {
     }
 }
 
+fn unanswered(address: SocketAddr, within: Duration) -> DialError {
+    DialError::Unreachable { address, why: format!("no answer within {within:?}") }
+}
+
 async fn connect(
     endpoint: &quinn::Endpoint,
     shared: &Shared,
@@ -246,23 +281,8 @@ async fn connect(
     node: NodeId,
     kind: Kind,
 ) -> Result<Connection, DialError> {
-    let local = |why: &dyn std::fmt::Display| DialError::Local { address, why: why.to_string() };
-    let Shared { identity, settings, .. } = shared;
-    let judge = Judge::of_dial(identity.clone(), node);
-    let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(settings.transport());
-    if kind == Kind::Large {
-        config.initial_dst_cid_provider(Arc::new(large_id));
-    }
-    let name = tls::dns_name(identity.convention(), node);
-    let connecting = endpoint.connect_with(config, address, &name).map_err(|error| local(&error))?;
-    let connection = connecting.await.map_err(|error| match judge.found() {
-        Some(TlsError::OtherConvention { has, wants }) => DialError::OtherConvention { address, has, wants },
-        Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
-        _ => dial_error(address, error),
-    })?;
-    let own = settings.greeting();
+    let own = shared.settings.greeting();
+    let connection = handshake(endpoint, shared, (address, node), kind).await?;
     let greeting = match greeting::greet(&connection, &own).await {
         Ok(greeting) => greeting,
         // A refusal closes the connection; the stream's error alone does not say why.
@@ -284,6 +304,31 @@ async fn connect(
     }
     let certificate = certificate(&connection).map_err(|why| DialError::Unreachable { address, why })?;
     Ok(Connection::new(connection, peer(certificate, &greeting, address), kind, true))
+}
+
+/// A connection whose other end is the node, as its certificate says. It has not greeted yet.
+async fn handshake(
+    endpoint: &quinn::Endpoint,
+    shared: &Shared,
+    (address, node): (SocketAddr, NodeId),
+    kind: Kind,
+) -> Result<quinn::Connection, DialError> {
+    let local = |why: &dyn std::fmt::Display| DialError::Local { address, why: why.to_string() };
+    let Shared { identity, settings, .. } = shared;
+    let judge = Judge::of_dial(identity.clone(), node);
+    let crypto = tls::client(identity, judge.clone(), kind.protocol()).map_err(|error| local(&error))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(settings.transport());
+    if kind == Kind::Large {
+        config.initial_dst_cid_provider(Arc::new(large_id));
+    }
+    let name = tls::dns_name(identity.convention(), node);
+    let connecting = endpoint.connect_with(config, address, &name).map_err(|error| local(&error))?;
+    connecting.await.map_err(|error| match judge.found() {
+        Some(TlsError::OtherConvention { has, wants }) => DialError::OtherConvention { address, has, wants },
+        Some(TlsError::OtherKey { has, wants }) => DialError::OtherNode { address, has, wants },
+        _ => dial_error(address, error),
+    })
 }
 
 fn dial_error(address: SocketAddr, error: quinn::ConnectionError) -> DialError {

@@ -25,10 +25,13 @@ mod message;
 mod settings;
 #[doc(hidden)]
 pub mod simulated;
+mod socket;
 
 pub use connection::{Closed, Code, Connection, Kind, Peer, Seen, stays};
 pub use control::{Control, DatagramError, Publisher, RequestError, Serve, Subscription};
 pub use endpoint::{DialError, Door, Endpoint};
 pub use lanes::{Lanes, Receive, SendError, Undelivered};
+pub(crate) use settings::no_common_protocol;
 pub use settings::{BindError, Settings};
-pub(crate) use settings::{bind_socket, no_common_protocol};
+pub(crate) use socket::bind_socket;
+pub use socket::{SocketFacts, try_socket};

@@ -1,9 +1,8 @@
-//! The transport's settings and its socket.
+//! The transport's settings.
 
 use super::greeting::Greeting;
 use odeon_protocol::{Boot, limits::JOIN_REQUEST_BYTES_MAX};
-use quinn::{AckFrequencyConfig, ConnectionError, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
-use socket2::{Domain, Protocol, Socket, Type};
+use quinn::{AckFrequencyConfig, ConnectionError, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::{
     io,
     net::SocketAddr,
@@ -121,51 +120,6 @@ pub enum BindError {
     /// The certificate does not work.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
-}
-
-/// Opens the UDP socket with large buffers. Has to be called within a tokio runtime.
-pub(crate) fn bind_socket(
-    address: SocketAddr,
-    settings: &Settings,
-    server: Option<quinn::ServerConfig>,
-) -> Result<quinn::Endpoint, BindError> {
-    let failed = |why| BindError::Address { address, why };
-    let socket = open(address, settings).map_err(failed)?;
-    let mut config = EndpointConfig::default();
-    if let Some(mtu) = settings.mtu_max {
-        let refused = |why| failed(io::Error::other(why));
-        config.max_udp_payload_size(mtu).map_err(refused)?;
-    }
-    let runtime = quinn::default_runtime().ok_or_else(|| failed(io::Error::other("not within a tokio runtime")))?;
-    quinn::Endpoint::new(config, server, socket, runtime).map_err(failed)
-}
-
-fn open(address: SocketAddr, settings: &Settings) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // A refusal is no failure: the operating system grants what its limits allow.
-    let _ = socket.set_send_buffer_size(settings.socket_buffer_bytes);
-    let _ = socket.set_recv_buffer_size(settings.socket_buffer_bytes);
-    socket.bind(&address.into())?;
-    let socket: std::net::UdpSocket = socket.into();
-    socket.set_nonblocking(true)?;
-    log_buffers(&socket, settings.socket_buffer_bytes);
-    Ok(socket)
-}
-
-fn log_buffers(socket: &std::net::UdpSocket, wanted: usize) {
-    let socket = socket2::SockRef::from(socket);
-    let (send, receive) = (socket.send_buffer_size().unwrap_or(0), socket.recv_buffer_size().unwrap_or(0));
-    // Linux doubles what it grants, for its bookkeeping.
-    if send.min(receive) < wanted {
-        tracing::info!(
-            wanted,
-            send,
-            receive,
-            "the UDP socket's buffers are smaller than wanted: raise net.core.rmem_max and wmem_max for speed"
-        );
-    } else {
-        tracing::debug!(send, receive, "the UDP socket's buffers");
-    }
 }
 
 /// Whether a handshake failed because the peer speaks no protocol that this process does.

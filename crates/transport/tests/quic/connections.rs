@@ -230,3 +230,42 @@ async fn a_closed_endpoint_leaves_no_tasks() {
     }
     until("the end of every task", || metrics.num_alive_tasks() == before).await;
 }
+
+#[tokio::test]
+async fn a_knock_tells_whether_a_node_is_reached_and_leaves_its_connections_alone() {
+    let authority = authority(7);
+    let (a, mut b) = (Agent::start(&authority), Agent::start(&authority));
+    let (dialled, _accepted) = a.dial(&mut b, Kind::Control).await;
+    let knock = |node| a.endpoint.knock(b.address, node, Duration::from_secs(5));
+    soon(knock(b.node())).await.unwrap().unwrap();
+    let error = soon(knock(NodeId(1))).await.unwrap().unwrap_err();
+    assert_eq!(error, DialError::OtherNode { address: b.address, has: b.node(), wants: NodeId(1) });
+    // Whatever the door is handed after the knocks is this.
+    let (_later, accepted) = a.dial(&mut b, Kind::Data).await;
+    assert_eq!(accepted.kind(), Kind::Data);
+    assert!(dialled.is_open());
+}
+
+#[tokio::test]
+async fn a_knock_comes_from_a_new_port_and_says_so_where_nobody_answers() {
+    let a = Agent::start(&authority(7));
+    // Bound, so that nobody else takes it, and silent.
+    let nobody = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let within = Duration::from_millis(300);
+    let knocked = soon(a.endpoint.knock(nobody.local_addr().unwrap(), NodeId(1), within)).await.unwrap();
+    let error = knocked.unwrap_err();
+    assert!(matches!(&error, DialError::Unreachable { why, .. } if why == "no answer within 300ms"), "{error:?}");
+    let (_, from) = soon(nobody.recv_from(&mut [0; 1500])).await.unwrap();
+    assert!(from.ip() == a.address.ip() && from.port() != a.address.port(), "{from}");
+}
+
+#[tokio::test]
+async fn an_endpoint_knows_what_its_socket_was_granted() {
+    let a = Agent::start(&authority(7));
+    let has = a.endpoint.socket().unwrap();
+    assert_eq!(has.wanted_bytes, Settings::new(Boot(1)).socket_buffer_bytes);
+    assert!((1..=has.wanted_bytes).contains(&has.send_bytes), "{has:?}");
+    assert!((1..=has.wanted_bytes).contains(&has.receive_bytes) && has.segments >= 1, "{has:?}");
+    assert_eq!(odeon_transport::quic::try_socket("127.0.0.1:0".parse().unwrap()).unwrap(), has);
+    assert!(odeon_transport::quic::try_socket(a.address).is_err(), "its port is taken");
+}
