@@ -4,6 +4,7 @@ mod bad_input;
 mod book;
 mod capabilities;
 mod counters;
+mod doctor;
 #[expect(dead_code, reason = "the scenarios in namespaces use the rest")]
 mod harness;
 mod membership;

@@ -3,6 +3,7 @@
 //! Every command line of these pages is taken from the page itself. A machine of the book is a loopback address, a home
 //! directory and an environment here, so that lines that need no flags on a machine of their own need none here either.
 
+mod doctor;
 mod page;
 
 use crate::harness::{Convention, executable, wait_for};

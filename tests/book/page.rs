@@ -36,6 +36,11 @@ impl Page {
         blocks(&self.text, language).next().unwrap_or_else(|| panic!("{}: no {language} block", self.name))
     }
 
+    /// What the page's tables explain, where that is code.
+    pub(super) fn terms(&self) -> Vec<&str> {
+        self.text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(term, _)| term).collect()
+    }
+
     /// The next line, which begins like this.
     #[track_caller]
     pub(super) fn take(&mut self, start: &str) -> String {

@@ -1,5 +1,5 @@
 //! Scenarios on three hosts, each in a network namespace of its own: links that are cut and closed, workers that are
-//! killed, receivers that are slow, a host that is cut off from all others. `tests/namespaces/run.sh` runs them.
+//! killed, receivers that are slow, a host that is cut off from all others, a firewall. `tests/namespaces/run.sh` runs them.
 //!
 //! ```text
 //! h1  sends: probe.relay, probe.crowd     h2  receives: probe.sequence     h3  leads
@@ -19,6 +19,7 @@ mod large;
 mod memory;
 mod network;
 mod slow;
+mod walls;
 mod world;
 
 /// Prints what a scenario measured.

@@ -54,6 +54,15 @@ impl Network {
         ));
     }
 
+    /// From now on a host lets in only what belongs to what it has begun itself, as firewalls and NAT do.
+    pub(crate) fn wall_in(&self, host: usize) -> Cut<'_> {
+        run(&format!(
+            "ip netns exec {} nft add rule inet cut input ct state new udp dport 7400 counter drop",
+            HOSTS[host]
+        ));
+        Cut(self)
+    }
+
     fn mend(&self) {
         HOSTS.iter().for_each(|host| drop(run(&format!("ip netns exec {host} nft flush chain inet cut input"))));
     }

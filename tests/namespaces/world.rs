@@ -88,6 +88,16 @@ impl World {
         self.network.cut(&[(RECEIVER, SENDER), (RECEIVER, LEADER)])
     }
 
+    /// Cuts the sender's and the receiver's host off from each other, until that is mended.
+    pub(crate) fn part(&self) -> Cut<'_> {
+        self.network.cut(&[(SENDER, RECEIVER)])
+    }
+
+    /// The sender's host is behind a firewall, until that is mended.
+    pub(crate) fn wall_in(&self) -> Cut<'_> {
+        self.network.wall_in(SENDER)
+    }
+
     /// Closes the data connection between the two hosts as soon as there is one.
     pub(crate) fn close(&self) {
         wait_for("a data connection to close", || {

@@ -50,7 +50,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Dev(args) => dev::run(args, json).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Bench(args) => bench::run(args, json).await,
-        Command::Doctor => doctor::run(connect(&global).await, json).await,
+        Command::Doctor => doctor::run(connect(&global).await, &socket(&global), json).await,
         Command::Recover { data, yes } => recovery::recover(data, yes, json).await,
         Command::Restore { file, data, name } => recovery::restore(&file, &data, &name, json),
         Command::Worker { name } => worker::run(&name),

@@ -12,12 +12,14 @@
 //! | `workers` | worker processes: started, admitted, watched |
 //! | `clients`, `http` | the ways in for people and programs |
 //! | `metrics` | what is counted |
+//! | [`doctor`] | what an agent finds when it looks at itself |
 
 mod agent;
 mod clients;
 pub mod config;
 mod controller;
 pub mod convention;
+pub mod doctor;
 mod event;
 #[doc(hidden)]
 pub mod fuzz;

@@ -155,6 +155,8 @@ pub const JOIN_ANSWER_BYTES_MAX: usize = 1 << 20;
 pub const HANDSHAKES_MAX: usize = 128;
 /// Joiners, of those, so that slow ones do not keep members out.
 pub const JOINS_MAX: usize = HANDSHAKES_MAX / 4;
+/// Hosts that one agent dials back in a second, to tell them whether they are reached.
+pub const DIAL_BACKS_MAX: usize = 4;
 /// Requests of one peer being answered at a time.
 pub const REQUESTS_MAX: usize = 256;
 /// Streams on which one agent sends frames to another; a flow keeps to one of them, save for its large frames.

@@ -1,7 +1,7 @@
 //! What operators ask: lists, tokens, workers. JSON both ways, the same for the command line and for HTTP.
 
 use super::{CALL_WAIT, Controller, refusal};
-use crate::{config::WorkerCommand, recovery::BackupError};
+use crate::{config::WorkerCommand, doctor, recovery::BackupError};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, WorkerId,
     control::{ActorInfo, FromAgent, Refusal, Value as Fact},
@@ -41,6 +41,7 @@ impl Controller {
             "links" => reply(Ok(self.link_list())),
             "links close" => reply(self.close_link(request)),
             "health" => reply(Ok(self.health())),
+            "doctor" => self.doctor(reply),
             "run" => reply(self.run_worker(request)),
             "workers stop" => reply(self.tell_worker(request, false)),
             "workers restart" => reply(self.tell_worker(request, true)),
@@ -184,6 +185,14 @@ impl Controller {
             })
         });
         entries.collect()
+    }
+
+    fn doctor(&self, reply: AdminReply) {
+        let looked = doctor::gather(self.parts.convention.clone(), self.parts.config.data.clone(), self.disk.clone());
+        self.begin(looked, move |_, facts| {
+            let facts = serde_json::to_value(facts);
+            reply(facts.map_err(|error| refusal(Reason::Failed, error.to_string())));
+        });
     }
 
     fn health(&self) -> Value {

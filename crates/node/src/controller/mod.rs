@@ -29,7 +29,7 @@ mod watch;
 use crate::{
     agent::Ended,
     config::Config,
-    convention,
+    convention, doctor,
     event::{Continuation, Event},
     metrics::Metrics,
     queue::Queue,
@@ -119,6 +119,8 @@ pub(crate) struct Controller {
     letters: letters::Letters,
     watchers: hosts::Watchers,
     watched: watch::Watched,
+    /// Held while the disk is looked at.
+    disk: doctor::Turn,
     stopping: bool,
     /// Names are handed over until then, at most; set once the workers of a stopping agent have ended.
     rest_until: Option<time::Instant>,
@@ -190,6 +192,7 @@ impl Controller {
             letters: letters::Letters::default(),
             watchers: hosts::Watchers::default(),
             watched,
+            disk: doctor::Turn::default(),
             stopping: false,
             rest_until: None,
             leaving: false,

@@ -129,6 +129,14 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The reason alone, without the host.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            Self::Unreachable { why, .. } | Self::Unanswered { why, .. } => why.clone(),
+            Self::Refused(refusal) => refusal.text.clone(),
+        }
+    }
+
     /// Whether the other agent may have done what it was asked.
     #[must_use]
     pub const fn may_have_run(&self) -> bool {

@@ -11,7 +11,7 @@ use super::{
     status::{HostStatus, Status},
     tokens,
 };
-use crate::recovery::Backup;
+use crate::{doctor::Facts, recovery::Backup};
 use bytes::Bytes;
 use odeon_cluster::{
     capability,
@@ -172,6 +172,12 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> Status {
         super::status::status(&self.shared)
+    }
+
+    /// What this agent finds when it looks at its place in the convention: asks the other hosts, and has some of them
+    /// dial back. Takes 7 s at most.
+    pub async fn examine(&self) -> Facts {
+        super::doctor::examine(&self.shared).await
     }
 
     /// What this host can do, replacing what was said before; spreads to every agent.

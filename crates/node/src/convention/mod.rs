@@ -15,6 +15,7 @@ mod certificates;
 pub(crate) mod clock;
 mod confirm;
 mod copies;
+mod doctor;
 mod door;
 mod error;
 mod facts;

@@ -102,10 +102,31 @@ enum Failed {
 #[derive(Default)]
 struct Way {
     control: Mutex<Option<Control>>,
-    dialling: tokio::sync::Mutex<Option<(Instant, String)>>,
+    /// When the last dial failed.
+    dialling: tokio::sync::Mutex<Option<Instant>>,
+    failing: Mutex<Option<Failing>>,
+}
+
+/// Dials to a peer that came to nothing, since it was connected last.
+#[derive(Clone, Debug)]
+pub(crate) struct Failing {
+    /// When the first of them had failed.
+    pub(crate) since: Instant,
+    pub(crate) dials: u32,
+    /// Why the last one failed.
+    pub(crate) why: String,
 }
 
 impl Way {
+    fn fails(&self, error: &CallError) {
+        let why = error.why();
+        let mut failing = self.failing.lock();
+        match &mut *failing {
+            Some(failing) => (failing.dials, failing.why) = (failing.dials.saturating_add(1), why),
+            None => *failing = Some(Failing { since: Instant::now(), dials: 1, why }),
+        }
+    }
+
     fn open(&self) -> Option<Control> {
         self.control.lock().clone().filter(|control| control.connection().is_open())
     }
@@ -259,6 +280,13 @@ impl Peers {
         ways.iter().filter_map(|(node, way)| Some((*node, way.open()?))).collect()
     }
 
+    /// The dials to a peer that came to nothing, if it is not connected.
+    pub(crate) fn failing(&self, node: NodeId) -> Option<Failing> {
+        let way = self.controls.lock().get(&node).cloned()?;
+        let failing = way.failing.lock().clone();
+        failing.filter(|_| way.open().is_none())
+    }
+
     /// The open control connection to a peer, or a new one.
     pub(crate) async fn control(&self, node: NodeId) -> Result<Control, CallError> {
         let way = self.way(node);
@@ -269,8 +297,8 @@ impl Peers {
         if let Some(control) = way.open() {
             return Ok(control);
         }
-        if let Some((when, _)) = &*failed {
-            sleep_until(*when + DIAL_PAUSE).await;
+        if let Some(when) = *failed {
+            sleep_until(when + DIAL_PAUSE).await;
         }
         match self.dial(node, Kind::Control).await {
             Ok(connection) => {
@@ -278,7 +306,8 @@ impl Peers {
                 Ok(self.take_control(connection))
             }
             Err(error) => {
-                *failed = Some((Instant::now(), error.to_string()));
+                *failed = Some(Instant::now());
+                way.fails(&error);
                 Err(error)
             }
         }
@@ -353,6 +382,7 @@ impl Peers {
         let node = connection.peer().node;
         let way = self.way(node);
         self.refusals.store(0, Ordering::Relaxed);
+        *way.failing.lock() = None;
         let serving = Arc::new(Serving { peers: self.this.clone() });
         let _runtime = self.runtime.enter();
         let (seen, new) = (connection.seen(), Control::start(connection, serving));

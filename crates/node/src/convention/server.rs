@@ -3,7 +3,7 @@
 use super::{
     admission::{self, authority, seen_address},
     clock::wall,
-    follow, gossip,
+    doctor, follow, gossip,
     handle::Over,
     peers::Home,
     proposals, recovered,
@@ -130,6 +130,8 @@ async fn answer(shared: &Arc<Shared>, from: NodeId, address: SocketAddr, request
         Request::WhoLeads => Reply::Leader(shared.leadership()),
         Request::Certify(request) => certify(shared, from, &request),
         Request::Stand => stand(shared),
+        Request::About => Reply::About(doctor::about()),
+        Request::DialBack => doctor::dial_back(shared, from).await,
         Request::Append(_) | Request::Vote(_) => answer_raft(shared, request).await,
         Request::Snapshot { .. } | Request::Follow { .. } => Reply::Refused("that is asked in another way".into()),
     }

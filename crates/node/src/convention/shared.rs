@@ -19,7 +19,7 @@ use std::{
     },
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     /// Cancelled when every task of the convention has ended.
     pub(crate) stopped: CancellationToken,
     pub(crate) requests: AtomicU64,
+    /// Who may be dialled back at a time, for the asker to learn whether it is reached.
+    pub(crate) dial_backs: Arc<Semaphore>,
 }
 
 impl Shared {

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     identity::{Belonging, DataDir},
 };
-use odeon_protocol::{ConventionId, NodeId};
+use odeon_protocol::{ConventionId, NodeId, limits::DIAL_BACKS_MAX};
 use odeon_transport::{
     join::JoinToken,
     quic::{BindError, DialError, Endpoint, Kind, Settings},
@@ -44,7 +44,7 @@ use std::{
 use tokio::{
     net::lookup_host,
     runtime,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -289,6 +289,7 @@ pub(super) async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<P
         stop: CancellationToken::new(),
         stopped: CancellationToken::new(),
         requests: AtomicU64::new(1),
+        dial_backs: Arc::new(Semaphore::new(DIAL_BACKS_MAX)),
     });
     let server = Arc::new(Server { shared: Arc::downgrade(&shared), pieces: Mutex::default() });
     peers.live_in(server.clone());

@@ -39,6 +39,10 @@ pub(crate) enum Request {
     Certify(Vec<u8>),
     /// From a leader that stops: stand for election now.
     Stand,
+    /// Which Odeon are you, and what does your clock say?
+    About,
+    /// Try, from a port that I never spoke to, whether I am reached at the address that the directory has for me.
+    DialBack,
 }
 
 impl Request {
@@ -67,6 +71,22 @@ pub(crate) enum Reply {
     Done,
     /// What, why, what to do.
     Refused(String),
+    About(About),
+    /// What was dialled, and how it went.
+    DialledBack {
+        address: String,
+        outcome: Result<(), String>,
+    },
+}
+
+/// What an agent says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub(crate) version: String,
+    /// The newest command of the directory that it understands.
+    pub(crate) feature_level: u16,
+    /// Microseconds since 1970.
+    pub(crate) wall: u64,
 }
 
 impl Reply {
@@ -97,4 +117,20 @@ pub(crate) enum Step {
     Deltas(Vec<Arc<Delta>>),
     /// Who leads. Comes at least each second, so that a silent stream is a broken one.
     Leadership(Leadership),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use odeon_protocol::control::encode;
+
+    #[test]
+    fn variants_keep_their_numbers() {
+        let requests = [Request::WhoLeads, Request::Stand, Request::About, Request::DialBack];
+        assert_eq!(requests.map(|request| encode(&request)), [[5], [8], [9], [10]]);
+        let about = About { version: "1".into(), feature_level: 2, wall: 3 };
+        assert_eq!(encode(&Reply::About(about)), [10, 1, b'1', 2, 3]);
+        assert_eq!(encode(&Reply::DialledBack { address: "a".into(), outcome: Ok(()) }), [11, 1, b'a', 0]);
+        assert_eq!(encode(&Reply::Refused("r".into())), [9, 1, b'r']);
+    }
 }
