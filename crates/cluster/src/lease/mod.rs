@@ -85,10 +85,26 @@ struct Entry {
     since: Time,
     /// When this boot's last renewal arrived; the election or its first sight before that.
     renewed: Time,
-    /// The loss of this generation was proposed: it is renewed no more.
-    lost: bool,
-    /// The death of this boot was proposed.
-    dead: bool,
+    /// Whether this generation ends: it is renewed no more.
+    lost: Ending,
+    /// Whether this boot does.
+    dead: Ending,
+}
+
+/// How far the end of a lease, or of a boot, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    No,
+    /// Nobody was told yet.
+    Due,
+    /// It may be carried out at any time from now on, however long the log takes.
+    Proposed,
+}
+
+impl Entry {
+    fn ends(&self) -> bool {
+        self.lost != Ending::No || self.dead != Ending::No
+    }
 }
 
 /// What becomes of a renewal that has arrived.
@@ -126,7 +142,7 @@ impl Leases {
         if renewal.generation < member.generation {
             return Arrived::Answer(Renewed::Lost { generation: member.generation });
         }
-        if renewal.generation > member.generation || entry.lost || entry.dead || self.waiting.len() >= WAITING_MAX {
+        if renewal.generation > member.generation || entry.ends() || self.waiting.len() >= WAITING_MAX {
             return Arrived::Dropped;
         }
         self.waiting.push(renewal);
@@ -150,7 +166,7 @@ impl Leases {
         }
         let holds = |renewal: &Renewal| {
             self.entries.get(&renewal.node).is_some_and(|entry| {
-                entry.boot == renewal.boot && entry.generation == renewal.generation && !entry.lost && !entry.dead
+                entry.boot == renewal.boot && entry.generation == renewal.generation && !entry.ends()
             })
         };
         round.into_iter().filter(holds).collect()
@@ -168,16 +184,54 @@ impl Leases {
             let node = member.node;
             let entry = self.entry(node, member.boot, member.generation, now);
             let lapsed = now >= entry.renewed.max(entry.since) + regrant;
-            entry.lost |= lapsed && directory.names_held(node) > 0;
-            entry.dead |= now >= entry.renewed + dead || (lapsed && member.standing == Standing::Evicted);
-            if entry.lost {
+            if lapsed && directory.names_held(node) > 0 {
+                entry.lost = entry.lost.max(Ending::Due);
+            }
+            if now >= entry.renewed + dead || (lapsed && member.standing == Standing::Evicted) {
+                entry.dead = entry.dead.max(Ending::Due);
+            }
+            if entry.lost != Ending::No {
                 commands.push(Command::LeaseLost { node, generation: member.generation });
             }
-            if entry.dead {
+            if entry.dead != Ending::No {
                 commands.push(Command::HostDead { node, boot: member.boot });
             }
         }
         commands
+    }
+
+    /// These are about to be proposed.
+    pub fn proposed(&mut self, commands: &[Command]) {
+        for command in commands {
+            match command {
+                Command::LeaseLost { node, generation } => {
+                    if let Some(entry) = self.entries.get_mut(node).filter(|entry| entry.generation == *generation) {
+                        entry.lost = Ending::Proposed;
+                    }
+                }
+                Command::HostDead { node, boot } => {
+                    if let Some(entry) = self.entries.get_mut(node).filter(|entry| entry.boot == *boot) {
+                        entry.dead = Ending::Proposed;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// This leader itself was away: every member counts as renewed now, as at an election, and what was only due is due no
+    /// more. What was proposed stays so, as the log may carry it out yet.
+    pub fn begin_anew(&mut self, now: Time) {
+        (self.elected, self.in_round) = (now, None);
+        self.waiting.clear();
+        for entry in self.entries.values_mut() {
+            (entry.since, entry.renewed) = (now, now);
+            for ending in [&mut entry.lost, &mut entry.dead] {
+                if *ending == Ending::Due {
+                    *ending = Ending::No;
+                }
+            }
+        }
     }
 
     /// How long ago a member's last renewal arrived, as far as this leader knows.
@@ -189,12 +243,12 @@ impl Leases {
     fn entry(&mut self, node: NodeId, boot: Boot, generation: u64, now: Time) -> &mut Entry {
         // A member first met while the table is young may hold a lease from the leader before.
         let since = if planted::is(Fault::LeadWithoutWaiting) { now - self.timing.regrant } else { now };
-        let fresh = Entry { boot, generation, since, renewed: since, lost: false, dead: false };
+        let fresh = Entry { boot, generation, since, renewed: since, lost: Ending::No, dead: Ending::No };
         let entry = self.entries.entry(node).or_insert(fresh);
         if entry.boot != boot {
             *entry = fresh;
         } else if entry.generation != generation {
-            *entry = Entry { generation, since: now, lost: false, ..*entry };
+            *entry = Entry { generation, since: now, lost: Ending::No, ..*entry };
         }
         entry
     }

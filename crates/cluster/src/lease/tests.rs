@@ -239,3 +239,25 @@ fn what_was_sent_before_resting_does_not_extend_the_next_generation() {
     assert_eq!(holder.answered(Renewed::Held { number: old.number }, at(20)), Answered::Nothing);
     assert_eq!(holder.phase(at(21)), Phase::Over);
 }
+
+/// The proposal may be carried out long after a leader found its majority again.
+#[test]
+fn what_a_leader_proposed_before_it_was_away_is_renewed_no_more() {
+    let mut directory = two();
+    let mut leases = Leases::new(TIMING, at(0));
+    assert_eq!(leases.expired(&directory, at(0)), []);
+    assert_eq!(leases.expired(&directory, at(2_750)), [lost(2, 1)]);
+    // Only due: nobody was told, and the host is not to pay for the leader's absence.
+    leases.begin_anew(at(5_000));
+    assert_eq!(leases.arrived(renewal(2, 1, 1), &directory, at(5_001)), Arrived::Waits);
+    assert_eq!(leases.expired(&directory, at(7_750)), []);
+    assert_eq!(leases.expired(&directory, at(7_751)), [lost(2, 1)]);
+    leases.proposed(&[lost(2, 1)]);
+    leases.begin_anew(at(20_000));
+    assert_eq!(leases.arrived(renewal(2, 1, 2), &directory, at(20_001)), Arrived::Dropped);
+    assert_eq!(leases.expired(&directory, at(20_002)), [lost(2, 1)]);
+    directory.apply(&lost(2, 1));
+    let told = leases.arrived(renewal(2, 1, 3), &directory, at(20_003));
+    assert_eq!(told, Arrived::Answer(Renewed::Lost { generation: 2 }));
+    assert_eq!(leases.arrived(renewal(2, 2, 4), &directory, at(20_004)), Arrived::Waits);
+}

@@ -3,6 +3,7 @@
 //! - **LD-1.** A renewal is answered only after a majority confirmed this leader in a round begun after it arrived.
 //! - **LD-2.** Nothing of an earlier leadership is used in a later one.
 //! - **LD-3.** Whoever was silent while this leader itself was out of reach of a majority is not given up for it.
+//! - **LD-4.** What this leader has proposed to end is renewed by it no more, however long its log takes.
 
 use super::{clock::random, error::CallError, now, proposals, raft::Group, shared::Shared, voters};
 use odeon_cluster::{
@@ -64,6 +65,13 @@ impl State {
     /// Of a leader that was elected just now.
     fn new() -> Self {
         Self { leases: Leases::new(TIMING, now()), waiting: BTreeMap::new(), confirmed: BTreeMap::new() }
+    }
+
+    /// Of a leader that was out of reach of a majority.
+    fn begin_anew(&mut self) {
+        self.leases.begin_anew(now());
+        self.waiting.clear();
+        self.confirmed.clear();
     }
 }
 
@@ -166,7 +174,9 @@ async fn expire(shared: &Shared, group: &Group) {
             if now().since(confirmed) >= TIMING.pause {
                 // Not the others were away, but this agent: it begins like a new leader.
                 tracing::info!("a majority is reached again");
-                *shared.leading.state.lock() = Some(State::new());
+                if let Some(state) = shared.leading.state.lock().as_mut() {
+                    state.begin_anew();
+                }
             }
             confirmed = now();
         }
@@ -179,6 +189,9 @@ async fn expire(shared: &Shared, group: &Group) {
         // Else they would wait in the log of a leader that is cut off, and be carried out long after.
         if commands.is_empty() || shared.confirm().await.is_err() {
             continue;
+        }
+        if let Some(state) = shared.leading.state.lock().as_mut() {
+            state.leases.proposed(&commands);
         }
         for command in &commands {
             match command {
