@@ -47,6 +47,14 @@ impl Failure {
         Self::new(code_of(reason), text)
     }
 
+    /// No connection to the agent came about.
+    pub(crate) fn unconnected(error: &odeon::Error) -> Self {
+        match error {
+            odeon::Error::Unreachable { text, .. } => Self::new(Code::NoAgent, text),
+            other => Self::reason(other.reason(), other),
+        }
+    }
+
     /// Writes the line; the program ends with the code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("odeon: {}", self.text);

@@ -4,13 +4,13 @@ use crate::{
     failure::{Code, Failure, Outcome},
     output, signals,
 };
-use odeon::{Codec, DeadLetter, Error, System};
+use odeon::{Codec, DeadLetter, System};
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path};
 
 /// `odeon dead-letters`: one line a letter, or one JSON document a line.
 pub(crate) async fn run(socket: &Path, as_json: bool) -> Outcome {
-    let system = System::connect_to(socket).await.map_err(|error| no_agent(&error))?;
+    let system = System::connect_to(socket).await.map_err(|error| Failure::unconnected(&error))?;
     let mut letters = system.dead_letters().map_err(Failure::failed)?;
     if !as_json {
         eprintln!("listening at {} for messages that come back on any host; Ctrl-C ends it", system.host());
@@ -26,13 +26,6 @@ pub(crate) async fn run(socket: &Path, as_json: bool) -> Outcome {
                 None => return Err(Failure::new(Code::NoAgent, "dead-letters: the agent went away: start it again")),
             },
         }
-    }
-}
-
-pub(crate) fn no_agent(error: &Error) -> Failure {
-    match error {
-        Error::Unreachable { text, .. } => Failure::new(Code::NoAgent, text),
-        other => Failure::reason(other.reason(), other),
     }
 }
 

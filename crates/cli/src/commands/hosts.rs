@@ -1,7 +1,6 @@
 //! `odeon hosts --watch`: hosts that are there, then each that comes, changes or goes, until Ctrl-C.
 
 use crate::{
-    commands::dead_letters::no_agent,
     failure::{Code, Failure, Outcome},
     output, signals,
 };
@@ -11,7 +10,7 @@ use std::path::Path;
 
 /// One line a change, or one JSON document a line.
 pub(crate) async fn watch(socket: &Path, as_json: bool) -> Outcome {
-    let system = System::connect_to(socket).await.map_err(|error| no_agent(&error))?;
+    let system = System::connect_to(socket).await.map_err(|error| Failure::unconnected(&error))?;
     let mut hosts = system.hosts().map_err(Failure::failed)?;
     let stopped = signals::wait();
     tokio::pin!(stopped);

@@ -80,7 +80,9 @@ impl Controller {
     }
 
     fn host_list(&self) -> Value {
-        let entries = self.parts.convention.members().into_iter().map(|host| {
+        let mut members = self.parts.convention.members();
+        members.sort_by(|one, other| one.name.cmp(&other.name));
+        let entries = members.into_iter().map(|host| {
             let (load, capabilities) = if host.node == self.me() {
                 (self.own_load(), self.capabilities().clone())
             } else {

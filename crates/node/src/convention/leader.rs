@@ -172,7 +172,7 @@ async fn expire(shared: &Shared, group: &Group) {
                 continue;
             }
             if now().since(confirmed) >= TIMING.pause {
-                // Not the others were away, but this agent: it begins like a new leader.
+                // Not the others were away, but this agent: nobody pays for it (LD-3), and what was proposed stays so (LD-4).
                 tracing::info!("a majority is reached again");
                 if let Some(state) = shared.leading.state.lock().as_mut() {
                     state.begin_anew();

@@ -16,11 +16,13 @@ use crate::{
     system::Inner,
 };
 use names::Names;
-use odeon_cluster::{capability::Map, requirement::Requirement};
+use odeon_cluster::{
+    capability::{self, Map},
+    requirement::Requirement,
+};
 use odeon_protocol::{
     Address, DeadLetter, Direct, ExitCause, HostInfo, Reason, Serial,
     control::{OnStop, Placed, Policy, Refusal, Restart, Spec, Value, WireCodec},
-    limits::CAPABILITIES_MAX,
 };
 use parking_lot::Mutex;
 use std::{
@@ -265,16 +267,12 @@ impl Outside for Alone {
 }
 
 fn change_capability(capabilities: &mut Map, key: String, value: Option<Value>) -> Result {
-    match value {
-        None if !capabilities.contains_key(&key) => {
-            return Err(Error::other(format!("{key:?}: this host has no such capability")));
-        }
-        None => drop(capabilities.remove(&key)),
-        Some(_) if capabilities.len() >= CAPABILITIES_MAX && !capabilities.contains_key(&key) => {
-            return Err(Error::other(format!("a host may have {CAPABILITIES_MAX} capabilities")));
-        }
-        Some(value) => drop(capabilities.insert(key, value)),
-    }
+    let Some(value) = value else {
+        let gone = capabilities.remove(&key).map(drop);
+        return gone.ok_or_else(|| Error::other(format!("{key:?}: this host has no such capability")));
+    };
+    let pairs = capabilities.clone().into_iter().chain([(key, value)]);
+    *capabilities = capability::collect(pairs).map_err(Error::other)?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Looking names up; names that come from a lost host.
 
-use super::{Step, Waiter, Work, spec_of};
-use crate::controller::{Controller, Reply, create::wait_of};
+use super::{Step, Waiter, Want, Work, spec_of};
+use crate::controller::{Controller, Reply};
 use odeon_cluster::directory::NameRecord;
 use odeon_protocol::{
     Address, Direct, WorkerId,
@@ -9,7 +9,6 @@ use odeon_protocol::{
     peer::Adoption,
 };
 use std::sync::Arc;
-use tokio::time::Instant;
 
 impl Controller {
     pub(in crate::controller) fn on_find(&self, process: WorkerId, request: u64, name: &Arc<str>) {
@@ -38,16 +37,15 @@ impl Controller {
     }
 
     /// A name that the leader gives to this host because its own was lost. The record is claimed as the leader saw it; the
-    /// directory says if it is another by now.
+    /// directory says if it is another by now. One that was freed meanwhile is not started.
     pub(in crate::controller) fn adopt(&mut self, adoption: Adoption, reply: Reply) {
         let Adoption { name, epoch, declaration } = adoption;
         let spec = spec_of(&name, &declaration);
+        let waiter = Waiter::creator(&spec, reply);
         if self.names.held.contains_key(&name) || self.names.work.contains_key(&name) {
-            return self.place_named_here(&name, spec, reply);
+            return self.want(&name, Want { spec: Some(spec), starts: false, stale: true, here: true }, waiter);
         }
-        let waiter =
-            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
-        let work = Work { waiters: vec![waiter], starts: true, here: true, ..Work::new(Step::Claiming) };
+        let work = Work { waiters: vec![waiter], here: true, ..Work::new(Step::Claiming) };
         self.names.work.insert(name.clone(), work);
         self.claim(&name, declaration, epoch);
     }

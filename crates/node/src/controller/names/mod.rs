@@ -141,6 +141,12 @@ enum Waiter {
     Frames { was_start: bool },
 }
 
+impl Waiter {
+    fn creator(spec: &Spec, reply: Reply) -> Self {
+        Self::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(spec), reply }
+    }
+}
+
 /// How a name is wanted.
 struct Want {
     spec: Option<Spec>,
@@ -152,15 +158,13 @@ struct Want {
 /// Wanting a name.
 impl Controller {
     pub(super) fn create_named(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter =
-            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
+        let waiter = Waiter::creator(&spec, reply);
         self.want(name, Want { spec: Some(spec), starts: true, stale: false, here: false }, waiter);
     }
 
     /// Another agent chose this host for a name.
     pub(super) fn place_named_here(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter =
-            Waiter::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(&spec), reply };
+        let waiter = Waiter::creator(&spec, reply);
         self.want(name, Want { spec: Some(spec), starts: true, stale: true, here: true }, waiter);
     }
 
