@@ -34,8 +34,17 @@ pub(crate) fn executable(name: &str) -> PathBuf {
 /// # Panics
 /// It gave nothing for [`PATIENCE`].
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, condition)
+}
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// It gave nothing for so long.
+#[track_caller]
+pub(crate) fn wait_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = condition() {
             return found;

@@ -1,5 +1,6 @@
 //! Scenarios on three hosts, each in a network namespace of its own: links that are cut and closed, workers that are
-//! killed, receivers that are slow, a host that is cut off from all others, a firewall. `tests/namespaces/run.sh` runs them.
+//! killed, receivers that are slow, a host that is cut off from all others, a firewall; and on five hosts, all of it at
+//! random. `tests/namespaces/run.sh` runs them.
 //!
 //! ```text
 //! h1  sends: probe.relay, probe.crowd     h2  receives: probe.sequence     h3  leads
@@ -8,6 +9,7 @@
 //!
 //! The third host leads, so that a cut between the first two is only that.
 
+mod chaos;
 mod crowd;
 mod cuts;
 mod failover;

@@ -1,10 +1,10 @@
-//! Three network namespaces on one bridge, and cuts between two of them.
+//! Network namespaces on one bridge, and cuts between two of them.
 
 use serde_json::Value;
 use std::process::Command;
 
-/// The hosts' namespaces.
-pub(crate) const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
+/// The hosts' namespaces, as many of them as a scenario takes.
+pub(crate) const HOSTS: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
 /// What a slow line lets through.
 const SLOW_RATE: &str = "300mbit";
@@ -18,14 +18,17 @@ pub(crate) fn address(host: usize) -> String {
 
 /// See the module's head. Gone when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Network(());
+pub(crate) struct Network {
+    hosts: &'static [&'static str],
+}
 
 impl Network {
-    pub(crate) fn new() -> Self {
-        let network = Self(());
+    /// So many hosts, at most all of [`HOSTS`].
+    pub(crate) fn new(hosts: usize) -> Self {
+        let network = Self { hosts: &HOSTS[..hosts] };
         run("ip link add odeon type bridge");
         run("ip link set odeon up");
-        for (number, host) in HOSTS.into_iter().enumerate() {
+        for (number, host) in network.hosts.iter().enumerate() {
             let address = address(number);
             run(&format!("ip netns add {host}"));
             run(&format!("ip link add {host} type veth peer name eth0 netns {host}"));
@@ -44,7 +47,7 @@ impl Network {
     /// From now on a host sends no faster than [`SLOW_RATE`], and what it sends faster waits in a queue, as at a slow line.
     /// Packets go one by one, at every host, so that a cut counts what it would have dropped on the wire.
     pub(crate) fn slow_down(&self, host: usize) {
-        for name in HOSTS {
+        for name in self.hosts {
             run(&format!("ip link set {name} gso_max_segs 1"));
             run(&format!("ip -n {name} link set eth0 gso_max_segs 1"));
         }
@@ -63,28 +66,34 @@ impl Network {
         Cut(self)
     }
 
-    fn mend(&self) {
-        HOSTS.iter().for_each(|host| drop(run(&format!("ip netns exec {host} nft flush chain inet cut input"))));
+    /// Lets everything pass again, everywhere.
+    pub(crate) fn mend(&self) {
+        self.hosts.iter().for_each(|host| drop(run(&format!("ip netns exec {host} nft flush chain inet cut input"))));
     }
 
     /// From now on nothing arrives between the two hosts of each pair, in either direction.
     pub(crate) fn cut(&self, pairs: &[(usize, usize)]) -> Cut<'_> {
-        let both_ways = pairs.iter().flat_map(|(one, other)| [(*one, *other), (*other, *one)]);
-        for (to, from) in both_ways {
-            run(&format!(
-                "ip netns exec {} nft add rule inet cut input ip saddr {} counter drop",
-                HOSTS[to],
-                address(from)
-            ));
+        for (one, other) in pairs {
+            self.block(*one, *other);
+            self.block(*other, *one);
         }
         Cut(self)
+    }
+
+    /// From now on nothing arrives at a host from another.
+    pub(crate) fn block(&self, to: usize, from: usize) {
+        run(&format!(
+            "ip netns exec {} nft add rule inet cut input ip saddr {} counter drop",
+            self.hosts[to],
+            address(from)
+        ));
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
         // What was not made yet cannot be removed. The link goes first: a namespace takes its time.
-        for host in HOSTS {
+        for host in self.hosts {
             drop(Command::new("ip").args(["link", "delete", host]).output());
             drop(Command::new("ip").args(["netns", "delete", host]).output());
         }

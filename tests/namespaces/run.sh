@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three hosts in network namespaces of their own: tests/namespaces/run.sh [short|full] [SCENARIO…]
+# Hosts in network namespaces of their own: tests/namespaces/run.sh [short|full] [SCENARIO…]
 # Needs root, iproute2 and nftables. All happens in namespaces that end with this process, whatever becomes of it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

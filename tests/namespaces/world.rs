@@ -1,4 +1,4 @@
-//! Three agents, each in its namespace and with the probe as its worker.
+//! Agents, each in its namespace and with the probe as its worker.
 
 use crate::{
     harness::{Agent, executable, wait_for},
@@ -6,6 +6,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
+    path::Path,
     thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
@@ -25,18 +26,37 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A sender, a receiver, and a third host that leads.
     pub(crate) fn start() -> Self {
+        Self::of(LEADER + 1)
+    }
+
+    /// So many hosts that may all vote, of which the last one leads.
+    pub(crate) fn of(hosts: usize) -> Self {
         let mut world =
-            Self { agents: Vec::new(), network: Network::new(), root: tempfile::tempdir().expect("a place") };
-        let mut leader = world.spawn(LEADER, &["--bootstrap"]);
+            Self { agents: Vec::new(), network: Network::new(hosts), root: tempfile::tempdir().expect("a place") };
+        let last = hosts - 1;
+        let mut leader = world.spawn(last, &["--bootstrap"]);
         leader.ready();
         let made = leader.json(&["token", "create", "--role", "voter"]);
         let joins = ["--join", &leader.quic.clone(), "--token", made["token"].as_str().expect("a token")];
-        world.agents = vec![world.spawn(SENDER, &joins), world.spawn(RECEIVER, &joins), leader];
+        let joining: Vec<Agent> = (0..last).map(|host| world.spawn(host, &joins)).collect();
+        world.agents = joining.into_iter().chain([leader]).collect();
         world.agents.iter_mut().for_each(Agent::ready);
-        let status = world.agents[LEADER].json(&["status"]);
-        assert_eq!((&status["leader"], &status["failover"]), (&json!(HOSTS[LEADER]), &json!(true)), "{status}");
+        let status = world.agents[last].json(&["status"]);
+        assert_eq!((&status["leader"], &status["failover"]), (&json!(HOSTS[last]), &json!(true)), "{status}");
         world
+    }
+
+    /// Starts the agent of a host, whose last one has ended, with its data directory; does not wait for it.
+    pub(crate) fn restart(&mut self, host: usize) {
+        self.agents[host] = self.spawn(host, &[]);
+    }
+
+    /// Leaves the data directories where they are, for whoever looks into a failure.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.root.disable_cleanup(true);
+        self.root.path()
     }
 
     fn spawn(&self, host: usize, args: &[&str]) -> Agent {

@@ -12,19 +12,25 @@
 //! | `probe.steward` | changes what its host can do, and watches all hosts |
 //! | `probe.crowd` | many relays at once, and the time that an ask takes meanwhile |
 //! | `probe.watch` | asks names steadily, and tells when each was answered by a new instance |
+//! | `probe.witness` | bears a name, and writes down each message that it handles |
+//! | `probe.claimant` | asks witnesses steadily, and writes down each answer |
 
 mod alone;
+mod claimant;
 mod counter;
 mod crasher;
 mod crowd;
+mod diary;
 mod echo;
 mod parent;
 mod relay;
 mod sequence;
 mod steward;
 mod watch;
+mod witness;
 
 pub use alone::{Alone, AloneCalls};
+pub use claimant::{Claimant, ClaimantCalls, Claimed, Claims};
 pub use counter::{Add, Count, Counter, CounterCalls, Get};
 pub use crasher::{Abort, Alive, Crasher, CrasherCalls, Exit, Hang, Living, Panic};
 pub use crowd::{Crowd, CrowdCalls, Flood, Time, Timing};
@@ -34,8 +40,9 @@ pub use relay::{Relay, RelayCalls, Send, Sent};
 pub use sequence::{Gaps, Next, Report, Sequence, SequenceCalls, Slow};
 pub use steward::{Changes, Enable, Steward, StewardCalls};
 pub use watch::{Bearer, Watch, Watched, Watcher, WatcherCalls};
+pub use witness::{Claim, Held, Witness, WitnessCalls};
 
 /// The worker with all of them.
 pub fn worker() -> odeon::Worker {
-    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd, Steward, Watcher]
+    odeon::worker![Echoer, Alone, Counter, Crasher, Parent, Sequence, Relay, Crowd, Steward, Watcher, Witness, Claimant]
 }

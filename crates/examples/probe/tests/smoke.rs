@@ -5,8 +5,8 @@
 
 use odeon::prelude::*;
 use probe::{
-    Add, Alive, Blob, Changes, Counter, Crasher, Crowd, Echo, Echoer, Enable, Exits, Flood, Gaps, Get, Next, Panic,
-    Parent, Relay, Send, Sequence, Size, Sleep, Slow, Spawn, Steward, StopChild, Time,
+    Add, Alive, Blob, Changes, Claim, Claimant, Claims, Counter, Crasher, Crowd, Echo, Echoer, Enable, Exits, Flood,
+    Gaps, Get, Next, Panic, Parent, Relay, Send, Sequence, Size, Sleep, Slow, Spawn, Steward, StopChild, Time, Witness,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ fn system() -> System {
         .register::<Relay>()
         .register::<Crowd>()
         .register::<Steward>()
+        .register::<Witness>()
+        .register::<Claimant>()
 }
 
 fn as_json(value: &impl serde::Serialize) -> Value {
@@ -157,6 +159,22 @@ async fn a_crowd_sends_from_many_and_times_an_ask() -> odeon::Result {
     let timing = crowd.time(Time { to: echo, count: 10, every_ms: 0 }).await?;
     assert_eq!((timing.answered, timing.failed), (10, 0));
     assert!(timing.p50_us <= timing.p99_us && timing.p99_us <= timing.max_us, "{timing:?}");
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_claimant_asks_all_its_witnesses_and_each_counts_its_claims() -> odeon::Result {
+    let system = system();
+    let claimant = system.create::<Claimant>(()).await?;
+    let keys = vec!["w1".to_owned(), "w2".to_owned()];
+    let claims = Claims { keys, per_second: 100.0, seconds: 0.2, timeout_ms: 4000 };
+    let claimed = claimant.claims(claims).await?;
+    assert!(claimed.answered > 2 && claimed.names == 2 && claimed.failed.is_empty(), "{claimed:?}");
+    let first = system.named::<Witness>("w1").claim(Claim { id: 1 }).await?;
+    let second = system.named::<Witness>("w2").claim(Claim { id: 2 }).await?;
+    assert_eq!(first.value + second.value, claimed.answered + 2);
+    assert!(first.epoch > 0 && second.epoch > 0 && first.epoch != second.epoch, "{first:?} {second:?}");
     system.stop().await;
     Ok(())
 }
