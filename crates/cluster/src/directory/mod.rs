@@ -184,10 +184,12 @@ impl Directory {
         self.hosts().find(|member| member.name == name)
     }
 
-    /// Whether frames of that boot may still arrive: it is its member's newest and not known to be dead.
+    /// Whether frames of that boot may still arrive: it is its member's newest and not known to be dead, or a newer one, whose
+    /// beginning is not in this copy yet.
     #[must_use]
     pub fn boot_lives(&self, node: NodeId, boot: Boot) -> bool {
-        self.member(node).is_some_and(|member| member.boot == boot && !member.dead && member.standing != Standing::Left)
+        let is_over = |member: &Member| boot < member.boot || boot == member.boot && member.dead;
+        self.member(node).is_some_and(|member| !is_over(member) && member.standing != Standing::Left)
     }
 
     /// The record of a global name.

@@ -261,6 +261,7 @@ fn a_new_boot_unplaces_what_the_old_one_held_and_ends_it() {
     assert!(matches!(denied(answer(&mut directory, started(boot(1)))), Denied::BootOver { .. }));
     assert!(matches!(denied(answer(&mut directory, claim(2, "b", 2, 0))), Denied::BootOver { .. }));
     assert!(directory.boot_lives(node(2), boot(2)) && !directory.boot_lives(node(2), boot(1)));
+    assert!(directory.boot_lives(node(2), boot(3)), "its agent has begun anew, which is not known here yet");
 }
 
 #[test]
