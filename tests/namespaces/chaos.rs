@@ -56,8 +56,8 @@ fn nobody_bears_a_name_twice_through_half_an_hour_of_faults() {
     let keys: Vec<String> = (0..NAMES).map(|number| number.to_string()).collect();
     all_answer(&world, &keys);
     let trouble = ask_through_trouble(&mut world, &keys, seed, Duration::from_secs_f64(minutes * 60.0));
-    world.agents.iter_mut().for_each(Agent::ready);
     all_answer(&world, &keys);
+    world.agents.iter_mut().for_each(Agent::ready);
 
     let history = read(&world);
     let findings = check(&history, &trouble.pauses);
