@@ -57,9 +57,19 @@ pub(crate) async fn start(
     peers: Arc<Peers>,
     version: Arc<watch::Sender<u64>>,
 ) -> Result<Group, GroupError> {
+    start_over(me, medium, Network { peers }, version).await
+}
+
+async fn start_over(
+    me: NodeId,
+    medium: &Medium,
+    network: impl RaftNetworkFactory<TypeConfig>,
+    version: Arc<watch::Sender<u64>>,
+) -> Result<Group, GroupError> {
     let (log, machine) = store::open(medium, version)?;
+    log.stand_again(me.0);
     let config = Arc::new(config().validate().map_err(|error| GroupError::Raft(error.to_string()))?);
-    let raft = Raft::new(me.0, config, Network { peers }, log.clone(), machine.clone())
+    let raft = Raft::new(me.0, config, network, log.clone(), machine.clone())
         .await
         .map_err(|error| GroupError::Raft(error.to_string()))?;
     Ok(Group { raft, machine, log })
@@ -183,5 +193,70 @@ impl RaftNetwork<TypeConfig> for Client {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(RETRY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::store::Disk, *};
+    use openraft::{
+        Entry, EntryPayload, LeaderId, LogId, ServerState,
+        storage::{RaftLogStorage, RaftLogStorageExt},
+    };
+    use std::collections::BTreeSet;
+
+    /// Nobody is reached.
+    struct Nobody;
+
+    impl RaftNetworkFactory<TypeConfig> for Nobody {
+        type Network = Self;
+
+        async fn new_client(&mut self, _: u64, _: &EmptyNode) -> Self {
+            Self
+        }
+    }
+
+    fn unreachable() -> Unreachable {
+        Unreachable::new(&io::Error::other("nobody is there"))
+    }
+
+    impl RaftNetwork<TypeConfig> for Nobody {
+        async fn append_entries(
+            &mut self,
+            _: AppendEntriesRequest<TypeConfig>,
+            _: RPCOption,
+        ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+            Err(unreachable().into())
+        }
+
+        async fn vote(&mut self, _: VoteRequest<u64>, _: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
+            Err(unreachable().into())
+        }
+
+        async fn full_snapshot(
+            &mut self,
+            _: Vote,
+            _: Snapshot<TypeConfig>,
+            _: impl Future<Output = ReplicationClosed> + Send + 'static,
+            _: RPCOption,
+        ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+            Err(unreachable().into())
+        }
+    }
+
+    /// Else it would answer reads and renewals by what it had applied, which may be older than what it had committed.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_starts_again_leads_only_once_it_is_elected_anew() {
+        let (medium, version) = (Medium::Simulated(Disk::default()), Arc::new(watch::Sender::new(0)));
+        let (mut log, _machine) = store::open(&medium, version.clone()).unwrap();
+        let voters = openraft::Membership::new(vec![BTreeSet::from([1, 2, 3])], ());
+        let first = Entry { log_id: LogId::new(LeaderId::new(4, 1), 0), payload: EntryPayload::Membership(voters) };
+        log.save_vote(&Vote::new_committed(4, 1)).await.unwrap();
+        log.blocking_append([first]).await.unwrap();
+        log.close().await;
+        let group = start_over(NodeId(1), &medium, Nobody, version).await.unwrap();
+        let mut metrics = group.raft.metrics();
+        let stands = metrics.wait_for(|now| now.current_term > 4 || now.state == ServerState::Leader).await.unwrap();
+        assert_eq!(stands.state, ServerState::Candidate, "it does not lead in its old term");
     }
 }

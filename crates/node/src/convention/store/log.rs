@@ -52,6 +52,15 @@ impl Log {
 }
 
 impl Log {
+    /// A leader that starts again is a candidate: elected anew, it first commits an entry of its own term. openraft would let
+    /// it go on in its old term at once, without knowing what of that term is committed: its reads, and what it takes
+    /// leases to be, could be older than what it had committed itself.
+    pub(crate) fn stand_again(&self, me: u64) {
+        if let Some(vote) = self.shared.write().vote.as_mut().filter(|vote| vote.leader_id().voted_for() == Some(me)) {
+            vote.committed = false;
+        }
+    }
+
     /// Whether the disk is full: nothing is appended and no vote is cast until there is room.
     pub(crate) fn is_full(&self) -> bool {
         self.store.is_full()
