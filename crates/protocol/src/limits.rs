@@ -157,7 +157,7 @@ pub const HANDSHAKES_MAX: usize = 128;
 pub const JOINS_MAX: usize = HANDSHAKES_MAX / 4;
 /// Hosts that one agent dials back in a second, to tell them whether they are reached.
 pub const DIAL_BACKS_MAX: usize = 4;
-/// Requests of one peer being answered at a time.
+/// Requests of one peer being answered at a time, of those that are urgent and of the others.
 pub const REQUESTS_MAX: usize = 256;
 /// Streams on which one agent sends frames to another; a flow keeps to one of them, save for its large frames.
 pub const LANES: usize = 5;

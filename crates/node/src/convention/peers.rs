@@ -210,7 +210,7 @@ impl Peers {
                 Err(_) => return Err(CallError::Unreachable { node, why: format!("no connection within {within:?}") }),
             };
             let left = until.saturating_duration_since(Instant::now());
-            match control.request(body.clone(), left).await {
+            match control.request(body.clone(), left, request.urgency()).await {
                 // The connection was lost before the request went out: another may be there already.
                 Err(RequestError::Lost { may_have_run: false, .. }) if Instant::now() < until => {
                     self.forget(node, &control);
@@ -231,7 +231,7 @@ impl Peers {
             self.want(node);
             return Err(CallError::Unreachable { node, why: "it is not connected".into() });
         };
-        read(node, control.request(encode(request).into(), within).await)
+        read(node, control.request(encode(request).into(), within, request.urgency()).await)
     }
 
     async fn ask_myself(&self, request: Request, within: Duration) -> Result<Reply, CallError> {

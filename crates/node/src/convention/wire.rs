@@ -10,7 +10,10 @@ use odeon_protocol::{
     NodeId,
     peer::{PeerReply, PeerRequest},
 };
-use odeon_transport::join::{Attempt, Grant, Refused};
+use odeon_transport::{
+    join::{Attempt, Grant, Refused},
+    quic::Urgency,
+};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -49,6 +52,16 @@ impl Request {
     /// Whether the Raft group alone says it.
     pub(crate) const fn is_of_the_log(&self) -> bool {
         matches!(self, Self::Append(_) | Self::Vote(_) | Self::Snapshot { .. } | Self::Stand)
+    }
+
+    /// Urgent is what the directory itself needs to go on: whoever answers other requests may be waiting for it. One agent
+    /// has few of these under way.
+    pub(crate) const fn urgency(&self) -> Urgency {
+        match self {
+            Self::WhoLeads | Self::Peer(PeerRequest::Propose(_) | PeerRequest::Renew(_)) => Urgency::Urgent,
+            request if request.is_of_the_log() => Urgency::Urgent,
+            _ => Urgency::Ordinary,
+        }
     }
 }
 

@@ -2,20 +2,67 @@
 //!
 //! A request is a stream of its own: requests neither wait for each other nor arrive in order. A subscription is one
 //! request with many answers, in order, as fast as the subscriber reads. Datagrams may be lost.
+//!
+//! - **CO-1.** No more than [`REQUESTS_MAX`] requests of one urgency are under way each way; further ones wait at the
+//!   asker. One counts until the peer has answered it, whether or not anybody waits for that.
+//! - **CO-2.** An urgent request never waits for others: others may be waiting for what it brings about.
+
+mod answer;
 
 use super::{
     connection::{Closed, Code, Connection, Inner, Kind, Peer},
     message, simulated,
 };
 use crate::BoxFuture;
+use answer::{answer_all, take_datagrams};
 use bytes::Bytes;
 use odeon_protocol::limits::{CONTROL_BYTES_MAX, REQUESTS_MAX};
 use std::{fmt, io, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    runtime,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 const REQUEST: u8 = 1;
 const SUBSCRIBE: u8 = 2;
 const ANSWER: u8 = 3;
+const URGENT: u8 = 4;
+
+/// QUIC sends streams of a higher priority first.
+const URGENT_PRIORITY: i32 = 1;
+
+/// Whether a request may wait for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// It may, until the peer has answered some of them.
+    Ordinary,
+    /// It may not, but for other urgent ones.
+    Urgent,
+}
+
+/// Room for requests that are under way, by urgency.
+#[derive(Debug)]
+struct Room {
+    ordinary: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let room = || Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { ordinary: room(), urgent: room() }
+    }
+}
+
+impl Room {
+    fn of(&self, urgency: Urgency) -> Arc<Semaphore> {
+        match urgency {
+            Urgency::Ordinary => self.ordinary.clone(),
+            Urgency::Urgent => self.urgent.clone(),
+        }
+    }
+}
 
 /// Whoever answers a peer.
 pub trait Serve: Send + Sync + 'static {
@@ -33,6 +80,8 @@ pub trait Serve: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Control {
     connection: Connection,
+    room: Arc<Room>,
+    runtime: runtime::Handle,
 }
 
 /// Why a request has no answer.
@@ -45,6 +94,9 @@ pub enum RequestError {
         /// Its size.
         bytes: usize,
     },
+    /// The peer was at too many others all the time; not sent.
+    #[error("{REQUESTS_MAX} other requests were under way to it for {0:?}")]
+    Busy(Duration),
     /// No answer in time; it may have been carried out.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -63,7 +115,7 @@ impl RequestError {
     #[must_use]
     pub const fn may_have_run(&self) -> bool {
         match self {
-            Self::TooBig { .. } => false,
+            Self::TooBig { .. } | Self::Busy(_) => false,
             Self::Timeout(_) => true,
             Self::Lost { may_have_run, .. } => *may_have_run,
         }
@@ -88,7 +140,8 @@ pub enum DatagramError {
 }
 
 impl Control {
-    /// Takes a control connection into use: answers the peer by `serve` until the connection ends.
+    /// Takes a control connection into use: answers the peer by `serve` until the connection ends. Has to be called on
+    /// the runtime that carries the connection.
     #[must_use]
     pub fn start(connection: Connection, serve: Arc<dyn Serve>) -> Self {
         debug_assert_eq!(connection.kind(), Kind::Control);
@@ -99,7 +152,7 @@ impl Control {
             }
             Inner::Simulated(held) => held.0.serve(serve),
         }
-        Self { connection }
+        Self { connection, room: Arc::default(), runtime: runtime::Handle::current() }
     }
 
     /// The connection.
@@ -108,27 +161,29 @@ impl Control {
         &self.connection
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer. A request that is dropped goes on.
     ///
     /// # Errors
     /// See [`RequestError`], which says whether the peer may have carried it out.
-    pub async fn request(&self, body: Bytes, within: Duration) -> Result<Bytes, RequestError> {
+    pub async fn request(&self, body: Bytes, within: Duration, urgency: Urgency) -> Result<Bytes, RequestError> {
         if body.len() > CONTROL_BYTES_MAX {
             return Err(RequestError::TooBig { bytes: body.len() });
         }
-        timeout(within, self.exchange(body)).await.unwrap_or(Err(RequestError::Timeout(within)))
-    }
-
-    async fn exchange(&self, body: Bytes) -> Result<Bytes, RequestError> {
-        let quic = match self.connection.inner() {
-            Inner::Quic(quic) => quic,
-            Inner::Simulated(held) => return held.0.request(body).await,
+        let until = Instant::now() + within;
+        let Ok(Ok(room)) = timeout_at(until, self.room.of(urgency).acquire_owned()).await else {
+            return Err(RequestError::Busy(within));
         };
-        let mut receive = ask(quic, REQUEST, body).await.map_err(|why| lost(quic, &why, false))?;
-        match message::read(&mut receive, CONTROL_BYTES_MAX).await {
-            Ok(Some((_, answer))) => Ok(answer),
-            Ok(None) => Err(lost(quic, &io::ErrorKind::UnexpectedEof.into(), true)),
-            Err(why) => Err(lost(quic, &why, true)),
+        let connection = self.connection.clone();
+        // A task of its own: the room is free once the peer is done, not once nobody waits (CO-1).
+        let asked = self.runtime.spawn(async move {
+            let answer = exchange(&connection, body, urgency).await;
+            drop(room);
+            answer
+        });
+        match timeout_at(until, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::Lost { why: "the agent is stopping".into(), may_have_run: true }),
+            Err(_) => Err(RequestError::Timeout(within)),
         }
     }
 
@@ -185,9 +240,26 @@ impl Control {
     }
 }
 
+async fn exchange(connection: &Connection, body: Bytes, urgency: Urgency) -> Result<Bytes, RequestError> {
+    let quic = match connection.inner() {
+        Inner::Quic(quic) => quic,
+        Inner::Simulated(held) => return held.0.request(body).await,
+    };
+    let kind = if urgency == Urgency::Urgent { URGENT } else { REQUEST };
+    let mut receive = ask(quic, kind, body).await.map_err(|why| lost(quic, &why, false))?;
+    match message::read(&mut receive, CONTROL_BYTES_MAX).await {
+        Ok(Some((_, answer))) => Ok(answer),
+        Ok(None) => Err(lost(quic, &io::ErrorKind::UnexpectedEof.into(), true)),
+        Err(why) => Err(lost(quic, &why, true)),
+    }
+}
+
 /// Sends one message on a stream of its own; whatever fails here, the peer has not got it whole.
 async fn ask(quic: &quinn::Connection, kind: u8, body: Bytes) -> io::Result<quinn::RecvStream> {
     let (mut send, receive) = quic.open_bi().await?;
+    if kind == URGENT {
+        let _ = send.set_priority(URGENT_PRIORITY);
+    }
     message::write(&mut send, kind, body).await?;
     let _ = send.finish();
     Ok(receive)
@@ -261,66 +333,5 @@ impl fmt::Debug for Publisher {
             Subscriber::Quic(send) => write!(f, "Publisher({})", send.id()),
             Subscriber::Simulated(_, id) => write!(f, "Publisher({id})"),
         }
-    }
-}
-
-/// Takes streams as long as the connection lives; each is answered in a task of its own.
-async fn answer_all(connection: quinn::Connection, peer: Peer, serve: Arc<dyn Serve>) {
-    let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let peer = Arc::new(peer);
-    // Without a permit no stream is taken: the peer's requests wait at the peer.
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        let Ok((send, receive)) = connection.accept_bi().await else { return };
-        let (connection, peer, serve) = (connection.clone(), peer.clone(), serve.clone());
-        tokio::spawn(async move {
-            let outcome = answer(&peer, &*serve, send, receive, permit).await;
-            if let Err(why) = outcome {
-                if matches!(why.kind(), io::ErrorKind::InvalidData) {
-                    connection.close(Code::Garbage.into(), why.to_string().as_bytes());
-                }
-                tracing::debug!(node = %peer.node, %why, "a request broke off");
-            }
-        });
-    }
-}
-
-async fn answer(
-    peer: &Peer,
-    serve: &dyn Serve,
-    mut send: quinn::SendStream,
-    mut receive: quinn::RecvStream,
-    permit: tokio::sync::OwnedSemaphorePermit,
-) -> io::Result<()> {
-    match message::read(&mut receive, CONTROL_BYTES_MAX).await? {
-        Some((REQUEST, body)) => {
-            let answer = serve.request(peer, body).await;
-            if answer.len() > CONTROL_BYTES_MAX {
-                let _ = send.reset(Code::Garbage.into());
-                return Err(io::Error::other(format!("an answer of {} bytes is over the limit", answer.len())));
-            }
-            message::write(&mut send, ANSWER, answer).await?;
-            send.finish().map_err(io::Error::other)
-        }
-        Some((SUBSCRIBE, body)) => {
-            drop(permit);
-            let gone = send.stopped();
-            let serving = serve.subscribe(peer, body, Publisher { subscriber: Subscriber::Quic(send) });
-            // Dropping the publisher finishes the stream: the subscriber sees the end.
-            tokio::select! {
-                () = serving => {}
-                _ = gone => {}
-            }
-            Ok(())
-        }
-        Some((kind, _)) => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, format!("a control stream of unknown kind {kind}")))
-        }
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "an empty control stream")),
-    }
-}
-
-async fn take_datagrams(connection: quinn::Connection, peer: Peer, serve: Arc<dyn Serve>) {
-    while let Ok(body) = connection.read_datagram().await {
-        serve.datagram(&peer, body);
     }
 }

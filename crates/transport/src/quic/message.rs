@@ -16,19 +16,31 @@ pub(super) async fn write(send: &mut quinn::SendStream, kind: u8, body: Bytes) -
 
 /// Reads one message of at most `limit` bytes; nothing at the stream's end.
 pub(super) async fn read(receive: &mut quinn::RecvStream, limit: usize) -> io::Result<Option<(u8, Bytes)>> {
+    match begin(receive, limit).await? {
+        Some((kind, length)) => Ok(Some((kind, rest(receive, length).await?))),
+        None => Ok(None),
+    }
+}
+
+/// Reads a message's kind and length, at most `limit`; nothing at the stream's end.
+pub(super) async fn begin(receive: &mut quinn::RecvStream, limit: usize) -> io::Result<Option<(u8, usize)>> {
     let mut head = [0; HEAD_BYTES];
     match receive.read_exact(&mut head).await {
         Ok(()) => {}
         Err(quinn::ReadExactError::FinishedEarly(0)) => return Ok(None),
         Err(error) => return Err(io::Error::other(error)),
     }
-    let (kind, length) = read_head(head, limit)?;
+    read_head(head, limit).map(Some)
+}
+
+/// Reads what comes after that.
+pub(super) async fn rest(receive: &mut quinn::RecvStream, length: usize) -> io::Result<Bytes> {
     let mut body = BytesMut::with_capacity(length.min(FIRST_BYTES));
     while body.len() < length {
         let chunk = receive.read_chunk(length - body.len(), true).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         body.extend_from_slice(&chunk.bytes);
     }
-    Ok(Some((kind, body.freeze())))
+    Ok(body.freeze())
 }
 
 /// What goes before a message.

@@ -28,7 +28,7 @@ pub mod simulated;
 mod socket;
 
 pub use connection::{Closed, Code, Connection, Kind, Peer, Seen, stays};
-pub use control::{Control, DatagramError, Publisher, RequestError, Serve, Subscription};
+pub use control::{Control, DatagramError, Publisher, RequestError, Serve, Subscription, Urgency};
 pub use endpoint::{DialError, Door, Endpoint};
 pub use lanes::{Lanes, Receive, SendError, Undelivered};
 pub(crate) use settings::no_common_protocol;

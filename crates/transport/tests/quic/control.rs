@@ -5,7 +5,10 @@ use bytes::Bytes;
 use odeon_protocol::limits::{CONTROL_BYTES_MAX, REQUESTS_MAX};
 use odeon_transport::{
     BoxFuture,
-    quic::{Control, DatagramError, Kind, Peer, Publisher, RequestError, Serve},
+    quic::{
+        Control, DatagramError, Kind, Peer, Publisher, RequestError, Serve,
+        Urgency::{Ordinary, Urgent},
+    },
 };
 use std::{
     sync::{
@@ -97,9 +100,9 @@ async fn both_ends_ask_and_are_answered() {
     let pair = pair().await;
     let big = Bytes::from(vec![7; 3 << 20]);
     for (control, body) in [(&pair.client, Bytes::from_static(b"")), (&pair.client, big.clone()), (&pair.server, big)] {
-        assert_eq!(control.request(body.clone(), WITHIN).await.unwrap(), body);
+        assert_eq!(control.request(body.clone(), WITHIN, Ordinary).await.unwrap(), body);
     }
-    let who = pair.client.request(Bytes::from_static(b"who"), WITHIN).await.unwrap();
+    let who = pair.client.request(Bytes::from_static(b"who"), WITHIN, Ordinary).await.unwrap();
     assert_eq!(who, pair.agents.0.node().to_string());
     assert_eq!(pair.server.connection().peer().node, pair.agents.0.node());
 }
@@ -107,22 +110,22 @@ async fn both_ends_ask_and_are_answered() {
 #[tokio::test]
 async fn requests_do_not_wait_for_each_other_and_time_out_alone() {
     let pair = pair().await;
-    let hanging = pair.client.request(Bytes::from_static(b"hang"), Duration::from_millis(50)).await;
+    let hanging = pair.client.request(Bytes::from_static(b"hang"), Duration::from_millis(50), Ordinary).await;
     assert_eq!(hanging, Err(RequestError::Timeout(Duration::from_millis(50))));
     assert!(hanging.unwrap_err().may_have_run());
-    let answers = (0..500u32).map(|number| pair.client.request(number.to_string().into(), WITHIN));
+    let answers = (0..500u32).map(|number| pair.client.request(number.to_string().into(), WITHIN, Ordinary));
     for (number, answer) in answers.enumerate() {
         assert_eq!(answer.await.unwrap(), number.to_string());
     }
 }
 
 #[tokio::test]
-async fn too_many_requests_wait_at_the_peer() {
+async fn too_many_requests_wait_at_the_asker() {
     let pair = pair().await;
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS_MAX + 50 {
         let client = pair.client.clone();
-        asked.spawn(async move { client.request(Bytes::from_static(b"hang"), WITHIN * 2).await });
+        asked.spawn(async move { client.request(Bytes::from_static(b"hang"), WITHIN * 2, Ordinary).await });
     }
     crate::common::until("as many requests as may run", || pair.running.load(Ordering::SeqCst) == REQUESTS_MAX).await;
     // All that were taken are let go; then the others come in.
@@ -135,15 +138,36 @@ async fn too_many_requests_wait_at_the_peer() {
     assert_eq!(pair.running.load(Ordering::SeqCst), REQUESTS_MAX + 50);
 }
 
+/// Others may be waiting for what an urgent request brings about: the directory's log for the places that names ask for.
+#[tokio::test]
+async fn an_urgent_request_does_not_wait_for_others_even_if_nobody_waits_for_those() {
+    let pair = pair().await;
+    let given_up = Duration::from_millis(50);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..3 * REQUESTS_MAX {
+        let client = pair.client.clone();
+        asked.spawn(async move { client.request(Bytes::from_static(b"hang"), given_up, Ordinary).await });
+    }
+    let outcomes = asked.join_all().await;
+    let not_sent = outcomes.iter().filter(|outcome| **outcome == Err(RequestError::Busy(given_up))).count();
+    assert_eq!(not_sent, 2 * REQUESTS_MAX, "the peer is still at the others");
+    crate::common::until("all that may run", || pair.running.load(Ordering::SeqCst) == REQUESTS_MAX).await;
+    let late = pair.client.request(Bytes::from_static(b"late"), given_up, Ordinary).await.unwrap_err();
+    assert!(late == RequestError::Busy(given_up) && !late.may_have_run());
+    assert_eq!(pair.client.request(Bytes::from_static(b"now"), WITHIN, Urgent).await.unwrap(), "now");
+    pair.release.notify_waiters();
+    assert_eq!(pair.client.request(Bytes::from_static(b"again"), WITHIN, Ordinary).await.unwrap(), "again");
+}
+
 #[tokio::test]
 async fn what_is_too_big_is_refused_on_either_side() {
     let pair = pair().await;
     let body = Bytes::from(vec![0; CONTROL_BYTES_MAX + 1]);
-    let error = pair.client.request(body, WITHIN).await.unwrap_err();
+    let error = pair.client.request(body, WITHIN, Ordinary).await.unwrap_err();
     assert!(matches!(error, RequestError::TooBig { .. }) && !error.may_have_run());
-    let error = pair.client.request(Bytes::from_static(b"huge"), WITHIN).await.unwrap_err();
+    let error = pair.client.request(Bytes::from_static(b"huge"), WITHIN, Ordinary).await.unwrap_err();
     assert!(matches!(error, RequestError::Lost { may_have_run: true, .. }), "{error}");
-    assert_eq!(pair.client.request(Bytes::from_static(b"still"), WITHIN).await.unwrap(), "still");
+    assert_eq!(pair.client.request(Bytes::from_static(b"still"), WITHIN, Ordinary).await.unwrap(), "still");
 }
 
 #[tokio::test]
@@ -164,7 +188,7 @@ async fn a_subscriber_that_goes_ends_the_publisher() {
     assert!(!pair.dropped.load(Ordering::SeqCst));
     drop(subscription);
     crate::common::until("the publisher's end", || pair.dropped.load(Ordering::SeqCst)).await;
-    assert_eq!(pair.client.request(Bytes::from_static(b"on"), WITHIN).await.unwrap(), "on");
+    assert_eq!(pair.client.request(Bytes::from_static(b"on"), WITHIN, Ordinary).await.unwrap(), "on");
 }
 
 #[tokio::test]
@@ -184,12 +208,12 @@ async fn datagrams_go_both_ways_up_to_the_limit() {
 async fn a_lost_connection_fails_what_is_under_way() {
     let pair = pair().await;
     let client = pair.client.clone();
-    let asked = tokio::spawn(async move { client.request(Bytes::from_static(b"hang"), WITHIN).await });
+    let asked = tokio::spawn(async move { client.request(Bytes::from_static(b"hang"), WITHIN, Ordinary).await });
     crate::common::until("the request's arrival", || pair.running.load(Ordering::SeqCst) == 1).await;
     pair.agents.1.endpoint.close("the agent stops").await;
     let error = soon(asked).await.unwrap().unwrap_err();
     assert!(error.may_have_run() && error.to_string().contains("stops"), "{error}");
-    let error = pair.client.request(Bytes::new(), WITHIN).await.unwrap_err();
+    let error = pair.client.request(Bytes::new(), WITHIN, Ordinary).await.unwrap_err();
     assert!(!error.may_have_run(), "{error}");
     assert_eq!(pair.client.datagram(Bytes::new()), Err(DatagramError::Lost));
 }
