@@ -126,9 +126,6 @@ fn last_answer(killed_at: SystemTime, keys: &[String], reports: &[Value]) -> Dur
         let seen = reports.iter().filter_map(|report| report["bearers"][at]["since_us"].as_u64());
         seen.filter(|since| *since > killed_us).min()
     };
-    let lasts: Vec<u64> = (0..keys.len())
-        .map(|at| first(at).unwrap_or_else(|| panic!("{} never answered again: {reports:?}", keys[at])))
-        .collect();
     for report in reports {
         figures(&format!(
             "{} asks answered, failed {}, slowest {:.0} ms",
@@ -137,5 +134,8 @@ fn last_answer(killed_at: SystemTime, keys: &[String], reports: &[Value]) -> Dur
             report["slowest_ms"].as_f64().unwrap_or_default()
         ));
     }
+    let lasts: Vec<u64> = (0..keys.len())
+        .map(|at| first(at).unwrap_or_else(|| panic!("the name {} never answered again", keys[at])))
+        .collect();
     Duration::from_micros(lasts.into_iter().max().unwrap_or(killed_us) - killed_us)
 }

@@ -134,7 +134,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("{}", self.logs());
+            let logs = self.logs();
+            eprintln!("{logs}\n--- all of it: {}", self.keep().display());
         }
     }
 }
