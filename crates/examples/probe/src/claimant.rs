@@ -10,6 +10,7 @@
 use crate::{
     Claim, Witness,
     diary::{self, Diary},
+    pace::steadily,
 };
 use odeon::prelude::*;
 use std::{
@@ -18,11 +19,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
-};
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
 };
 
 /// Asks all of these witnesses in turn, at a rate that does not depend on the answers, each ask once. The next such
@@ -52,9 +48,6 @@ pub struct Claimed {
     pub names: u64,
 }
 
-/// Asks that are due go together this often.
-const BURST: Duration = Duration::from_millis(5);
-
 /// The actor.
 #[derive(Debug, Default)]
 pub struct Claimant {
@@ -73,26 +66,16 @@ impl Claimant {
         let witnesses: Vec<ActorRef<Witness>> = claims.keys.iter().map(|key| ctx.named::<Witness>(key)).collect();
         let timeout = Duration::from_millis(claims.timeout_ms);
         let (mut claimed, mut names) = (Claimed::default(), BTreeSet::new());
-        let (mut asking, mut asked, began) = (JoinSet::new(), 0, Instant::now());
-        let mut ticks = interval(BURST);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        while !witnesses.is_empty() && began.elapsed().as_secs_f64() < claims.seconds {
-            tokio::select! {
-                _ = ticks.tick() => {
-                    let due = (began.elapsed().as_secs_f64() * claims.per_second) as usize;
-                    for number in asked..due {
-                        let at = (self.asked + number) % witnesses.len();
-                        asking.spawn(ask(at, witnesses[at].clone(), timeout, diary.clone()));
-                    }
-                    asked = due;
-                }
-                Some(Ok(outcome)) = asking.join_next() => claimed.take(outcome, &mut names),
-            }
+        if witnesses.is_empty() {
+            return claimed;
         }
-        self.asked += asked;
-        while let Some(ended) = asking.join_next().await {
-            ended.into_iter().for_each(|outcome| claimed.take(outcome, &mut names));
-        }
+        let first = self.asked;
+        let next = |number: usize| {
+            let at = (first + number) % witnesses.len();
+            ask(at, witnesses[at].clone(), timeout, diary.clone())
+        };
+        let ended = |outcome| claimed.take(outcome, &mut names);
+        self.asked += steadily((claims.per_second, claims.seconds), next, ended).await;
         Claimed { names: names.len() as u64, ..claimed }
     }
 }

@@ -22,6 +22,7 @@ mod crasher;
 mod crowd;
 mod diary;
 mod echo;
+mod pace;
 mod parent;
 mod relay;
 mod sequence;

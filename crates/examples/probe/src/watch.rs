@@ -1,12 +1,8 @@
 //! `probe.watch`: asks counters by key, steadily, and tells when each was answered by a new instance.
 
-use crate::{Counter, Get};
+use crate::{Counter, Get, pace::steadily};
 use odeon::prelude::*;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
 
 /// Asks all of these counters in turn, at a rate that does not depend on the answers, each ask once.
 #[message(reply = Watched)]
@@ -48,9 +44,6 @@ pub struct Bearer {
     pub since_us: u64,
 }
 
-/// Asks that are due go together this often.
-const BURST: Duration = Duration::from_millis(5);
-
 /// The actor.
 #[derive(Debug, Default)]
 pub struct Watcher;
@@ -63,25 +56,12 @@ impl Watcher {
     async fn watch(&mut self, watch: Watch, ctx: &mut Context<Self>) -> Watched {
         let counters: Vec<ActorRef<Counter>> = watch.keys.iter().map(|key| ctx.named::<Counter>(key)).collect();
         let mut seen = Watched { bearers: vec![None; counters.len()], ..Watched::default() };
-        let (mut asking, mut asked, began) = (JoinSet::new(), 0, Instant::now());
-        let mut ticks = interval(BURST);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        while !counters.is_empty() && began.elapsed().as_secs_f64() < watch.seconds {
-            tokio::select! {
-                _ = ticks.tick() => {
-                    let due = (began.elapsed().as_secs_f64() * watch.per_second) as usize;
-                    for number in asked..due {
-                        let at = number % counters.len();
-                        asking.spawn(ask(at, counters[at].clone(), Duration::from_millis(watch.timeout_ms)));
-                    }
-                    asked = due;
-                }
-                Some(Ok(outcome)) = asking.join_next() => seen.take(outcome),
-            }
+        if counters.is_empty() {
+            return seen;
         }
-        while let Some(ended) = asking.join_next().await {
-            ended.into_iter().for_each(|outcome| seen.take(outcome));
-        }
+        let timeout = Duration::from_millis(watch.timeout_ms);
+        let next = |number: usize| ask(number % counters.len(), counters[number % counters.len()].clone(), timeout);
+        steadily((watch.per_second, watch.seconds), next, |outcome| seen.take(outcome)).await;
         seen
     }
 }
