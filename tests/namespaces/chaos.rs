@@ -40,7 +40,8 @@ const PATIENCE_MS: u64 = 3000;
 const COMMAND: &str = "30";
 /// How long the hosts may take to be well again, however slow the machine is.
 const RECOVERY: Duration = Duration::from_secs(120);
-/// What the full form has to bring about, at least: names that answer from another host, and faults after which they do.
+/// What the full form has to bring about, at least: steps after which names answer from another host, leaders that are lost,
+/// and pauses longer than the lease.
 const FAILOVERS: usize = 100;
 const LEADER_LOSSES: u64 = 20;
 const LONG_PAUSES: u64 = 20;

@@ -1,5 +1,6 @@
 //! Which faults come when: a seed says it, but for who leads by then.
 
+use odeon_testkit::Random;
 use std::{fmt, time::Duration};
 
 /// How many hosts there are.
@@ -73,21 +74,21 @@ pub(crate) struct Step {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Dice {
-    state: u64,
+    random: Random,
     /// What is left of a round.
     round: Vec<Kind>,
 }
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed, round: Vec::new() }
+        Self { random: Random::new(seed), round: Vec::new() }
     }
 
     /// The next faults. The leader's host is meant more often than others.
     pub(crate) fn step(&mut self, leader: usize) -> Step {
-        let host = if self.chance(40) { leader } else { self.below(HOSTS) };
+        let host = if self.random.chance(40) { leader } else { self.below(HOSTS) };
         let mut faults = vec![self.fault(host)];
-        if self.chance(25) {
+        if self.random.chance(25) {
             let host = (host + 1 + self.below(HOSTS - 1)) % HOSTS;
             faults.push(self.fault(host));
         }
@@ -105,28 +106,15 @@ impl Dice {
 
     /// Four of five last longer than a lease.
     fn lasts(&mut self) -> Duration {
-        if self.chance(80) { self.between(3200, 5000) } else { self.between(200, 2700) }
+        if self.random.chance(80) { self.between(3200, 5000) } else { self.between(200, 2700) }
     }
 
     fn between(&mut self, from_ms: usize, to_ms: usize) -> Duration {
         Duration::from_millis((from_ms + self.below(to_ms - from_ms)) as u64)
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.random.below(end as u64) as usize
     }
 }
 
