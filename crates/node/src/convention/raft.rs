@@ -57,10 +57,10 @@ pub(crate) async fn start(
     peers: Arc<Peers>,
     version: Arc<watch::Sender<u64>>,
 ) -> Result<Group, GroupError> {
-    start_over(me, medium, Network { peers }, version).await
+    start_with(me, medium, Network { peers }, version).await
 }
 
-async fn start_over(
+async fn start_with(
     me: NodeId,
     medium: &Medium,
     network: impl RaftNetworkFactory<TypeConfig>,
@@ -254,7 +254,7 @@ mod tests {
         log.save_vote(&Vote::new_committed(4, 1)).await.unwrap();
         log.blocking_append([first]).await.unwrap();
         log.close().await;
-        let group = start_over(NodeId(1), &medium, Nobody, version).await.unwrap();
+        let group = start_with(NodeId(1), &medium, Nobody, version).await.unwrap();
         let mut metrics = group.raft.metrics();
         let stands = metrics.wait_for(|now| now.current_term > 4 || now.state == ServerState::Leader).await.unwrap();
         assert_eq!(stands.state, ServerState::Candidate, "it does not lead in its old term");
