@@ -44,8 +44,9 @@ pub(super) struct Incoming {
     epoch: u64,
     /// The global name to which the messages were sent.
     name: Option<Arc<str>>,
-    /// Whether its messages start the name's actor where there is none.
-    starts: bool,
+    /// Whether what comes back goes to the name's next instance even where that has to be started: of the flow's messages one
+    /// was sent so. Its first frame alone does not say it, that may be a fence.
+    starts: AtomicBool,
     /// The troupe through which they came.
     troupe: Option<Direct>,
     ledger: Mutex<flow::Ledger>,
@@ -92,7 +93,7 @@ impl Receiving {
                 receiver: header.to,
                 epoch,
                 name: frame.to_name().map(Arc::from),
-                starts: header.has(flags::STARTS),
+                starts: AtomicBool::new(header.has(flags::STARTS)),
                 troupe: frame.troupe(),
                 ledger: Mutex::default(),
                 dirty: AtomicBool::new(false),
@@ -106,6 +107,9 @@ impl Receiving {
         }
         let mut flows = self.flows.lock();
         let flow = flows.known.entry((header.from, header.flow)).or_insert_with(make);
+        if header.has(flags::STARTS) && !flow.0.starts.load(Ordering::Relaxed) {
+            flow.0.starts.store(true, Ordering::Relaxed);
+        }
         // Under both locks, so that it is not forgotten in between.
         let mut ledger = flow.0.ledger.lock();
         let hurry = header.has(flags::REPORT);
@@ -295,7 +299,7 @@ impl Settle for Incoming {
         if matches!(&returned.body, ReturnedBody::Value(envelope) if envelope.is_fence()) {
             bits |= flags::FENCE;
         }
-        if self.starts {
+        if self.starts.load(Ordering::Relaxed) {
             bits |= flags::STARTS;
         }
         let mut extensions = vec![Extension::Reason { reason: returned.reason, text: &returned.text }];
@@ -350,5 +354,74 @@ fn written(body: &ReturnedBody) -> (u64, u64, Codec, Vec<u8>) {
         ReturnedBody::Wire { type_id, codec, bytes } => (*type_id, 0, *codec, bytes.clone()),
         ReturnedBody::Consumed { name } => (fnv1a(name), 0, Codec::Raw, Vec::new()),
         ReturnedBody::Lost { .. } => (0, 0, Codec::Raw, Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{prelude::*, simulation::Process};
+    use bytes::BytesMut;
+    use odeon_protocol::{
+        Address, Boot, NodeId,
+        frame::{Splitter, set_to},
+    };
+    use tokio::{runtime::Handle, task::yield_now};
+
+    #[message]
+    struct Note;
+
+    #[derive(Default)]
+    struct Taker;
+
+    #[actor("test.taker")]
+    impl Taker {
+        async fn note(&mut self, _: Note, _: &mut Context<Self>) {}
+    }
+
+    fn process(block: u64) -> Process {
+        let worker = odeon::Worker::new().register::<Taker>();
+        Process::new((NodeId(1), Boot(1)), (block, block + 1), &worker, Handle::current())
+    }
+
+    fn frames(process: &Process, kind: Kind) -> Vec<Frame> {
+        let mut splitter = Splitter::default();
+        *splitter.buffer() = process.outgoing(usize::MAX);
+        let all = std::iter::from_fn(|| splitter.next_frame().unwrap());
+        all.map(|bytes| Frame::read(bytes.freeze()).unwrap()).filter(|frame| frame.header.kind == kind).collect()
+    }
+
+    /// Its sender was told otherwise, that nobody bears the name.
+    #[tokio::test]
+    async fn what_comes_behind_a_fence_starts_its_name_still() {
+        let (sending, receiving) = (process(1), process(3));
+        let name = sending.system().named::<Taker>("key");
+        name.try_tell(Note).unwrap();
+        let system = receiving.system().clone();
+        let created = tokio::spawn(async move { system.create::<Taker>(()).await });
+        while !created.is_finished() {
+            receiving.run();
+            yield_now().await;
+        }
+        let taker = created.await.unwrap().unwrap();
+        let Address::Direct(place) = taker.address() else { panic!("{taker:?}") };
+        let tells = frames(&sending, Kind::Tell);
+        let [tell] = &tells[..] else { panic!("{tells:?}") };
+        let number = tell.header.sequence;
+        let fence = Header { flags: flags::FENCE, type_id: 0, fingerprint: 0, ..tell.header };
+        let fence = Frame::new(fence, &[Extension::To("test.taker/key")], &[]);
+        let tell = tell.with_header(Header { sequence: number + 1, ..tell.header });
+        let brought = [fence, tell].map(|frame| {
+            let mut bytes = BytesMut::from(&frame.bytes()[..]);
+            set_to(&mut bytes, place, 0);
+            bytes
+        });
+        receiving.take(brought.into());
+        taker.kill();
+        receiving.run();
+        let back = frames(&receiving, Kind::Returned);
+        let starts: Vec<_> =
+            back.iter().map(|frame| (frame.header.sequence, frame.header.has(flags::STARTS))).collect();
+        assert!(starts.contains(&(number + 1, true)), "{starts:?}");
     }
 }
