@@ -137,13 +137,28 @@ enum Step {
 
 /// Who wants a name.
 enum Waiter {
-    Create { type_name: Arc<str>, until: Instant, reply: Reply },
+    Create { type_name: Arc<str>, until: Instant, reply: Reply, from_afar: bool },
     Frames { was_start: bool },
 }
 
 impl Waiter {
     fn creator(spec: &Spec, reply: Reply) -> Self {
-        Self::Create { type_name: spec.type_name.clone(), until: Instant::now() + wait_of(spec), reply }
+        Self::Create {
+            type_name: spec.type_name.clone(),
+            until: Instant::now() + wait_of(spec),
+            reply,
+            from_afar: false,
+        }
+    }
+
+    /// Another agent, for a creator of its own.
+    fn agent(spec: &Spec, reply: Reply) -> Self {
+        Self::Create {
+            type_name: spec.type_name.clone(),
+            until: Instant::now() + wait_of(spec),
+            reply,
+            from_afar: true,
+        }
     }
 }
 
@@ -164,7 +179,7 @@ impl Controller {
 
     /// Another agent chose this host for a name.
     pub(super) fn place_named_here(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter = Waiter::creator(&spec, reply);
+        let waiter = Waiter::agent(&spec, reply);
         self.want(name, Want { spec: Some(spec), starts: true, stale: true, here: true }, waiter);
     }
 
@@ -282,18 +297,30 @@ impl Controller {
         for reply in wrong {
             reply(Err(taken(name, &record.declaration.type_name)));
         }
-        let Some(work) = self.names.work.get_mut(name) else { return };
-        if work.request.is_some() {
-            // The answer says which creator made it. It comes: whoever holds the name waits for nobody.
-            work.step = Step::Elsewhere;
-            return;
-        }
         let placed = Placed {
             address: Address::Named { name: name.clone(), starts: false, hint: holder, epoch: record.epoch },
-            created: work.made,
+            created: false,
             host: self.host_name(holder.node),
         };
-        self.finish(name, &Ok(Placement { placed, place: holder, epoch: record.epoch }));
+        let mut placement = Placement { placed, place: holder, epoch: record.epoch };
+        if self.await_elsewhere(name, &placement) {
+            return;
+        }
+        placement.placed.created = self.names.work.get(name).is_some_and(|work| work.made);
+        self.finish(name, &Ok(placement));
+    }
+
+    /// Whether creators here wait on for the host that was asked for them: its answer says which of them made the actor.
+    /// Everybody else learns the place now. Two hosts may have asked each other, and a third one have been faster.
+    fn await_elsewhere(&mut self, name: &Arc<str>, placement: &Placement) -> bool {
+        let Some(work) = self.names.work.get_mut(name).filter(|work| work.request.is_some()) else { return false };
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut work.waiters)
+            .into_iter()
+            .partition(|waiter| matches!(waiter, Waiter::Create { from_afar: false, .. }));
+        let waits = !own.is_empty();
+        (work.waiters, work.step) = (own, Step::Elsewhere);
+        others.into_iter().for_each(|waiter| self.answer(name, waiter, &Ok(placement.clone())));
+        waits
     }
 
     /// What to start for a name that nobody has declared.
