@@ -194,9 +194,10 @@ impl<A: Actor> Context<A> {
     {
         let head = self.cell.head();
         let handle = current::take_reply(head);
+        let origin = Origin::of(Some(head.serial), to.raw().starts());
         let envelope = match handle.slot() {
-            Some(_) => Envelope::ask::<B, M>(message, handle, Origin::Local(head.serial)),
-            None => Envelope::tell::<B, M>(message, Origin::Local(head.serial)),
+            Some(_) => Envelope::ask::<B, M>(message, handle, origin),
+            None => Envelope::tell::<B, M>(message, origin),
         };
         match to.raw().push(envelope, true, None) {
             Ok(()) => {}

@@ -93,7 +93,7 @@ impl<'a, M: Message> Tell<'a, M> {
 }
 
 fn origin(to: &RawRef) -> Origin {
-    to.system().map_or(Origin::Outside, current::origin)
+    to.system().map_or(Origin::NOBODY, |system| current::origin(system, to.starts()))
 }
 
 fn full<M: Message>(to: &RawRef, envelope: Envelope) -> TellError<M> {
@@ -202,7 +202,8 @@ impl<A, M: Message> Ask<A, M> {
             return Err(Error::Cycle(system.cycle(&facts, place)));
         }
         let slot = SlotOf::<M>::new(facts, system.restless());
-        let envelope = Some((self.make)(message, ReplyHandle::new(slot.clone()), current::origin(system)));
+        let origin = current::origin(system, self.to.starts());
+        let envelope = Some((self.make)(message, ReplyHandle::new(slot.clone()), origin));
         self.state = State::Waiting { slot, envelope, room: None, armed: false };
         Ok(())
     }

@@ -87,8 +87,8 @@ pub(crate) fn serial(system: &Arc<Inner>) -> Option<Serial> {
 }
 
 /// The sender of a message that is made now.
-pub(crate) fn origin(system: &Arc<Inner>) -> Origin {
-    serial(system).map_or(Origin::Outside, Origin::Local)
+pub(crate) fn origin(system: &Arc<Inner>, starts: bool) -> Origin {
+    Origin::of(serial(system), starts)
 }
 
 /// Who would wait for an ask that is made now, who waits for that one, and until when.
@@ -138,10 +138,10 @@ pub(crate) fn take_reply(head: &Head) -> ReplyHandle {
 pub(crate) fn sender(head: &Head) -> Option<Address> {
     // SAFETY: called through `ctx`, as above; the reference ends with the expression.
     match unsafe { &head.current().origin } {
-        Origin::Outside => None,
-        Origin::Local(serial) => Some(match head.system.registry.get(*serial) {
+        Origin::Outside { .. } => None,
+        Origin::Local(sender) => Some(match head.system.registry.get(sender.serial()) {
             Some(cell) => cell.head().address(),
-            None => Address::Direct(head.system.place(*serial)),
+            None => Address::Direct(head.system.place(sender.serial())),
         }),
         Origin::Remote(remote) => Some(remote.from().clone()),
     }

@@ -51,16 +51,65 @@ pub(crate) enum Entry {
 const _: () = assert!(size_of::<Envelope>() == 88, "mailboxes are arrays of these");
 const _: () = assert!(size_of::<Entry>() == 88, "mailboxes are arrays of these");
 
-/// Who sent a message.
-#[derive(Default)]
+/// Who sent a message. Of messages of this process it says, too, whether they start the receiver's name where nobody bears
+/// it: those of others have it in their flow.
 pub(crate) enum Origin {
     /// No actor.
-    #[default]
-    Outside,
+    Outside { starts: bool },
     /// An actor of this process.
-    Local(Serial),
+    Local(Local),
     /// Somebody in another process.
     Remote(RemoteOrigin),
+}
+
+impl Origin {
+    /// No actor, to a receiver that is not started.
+    pub(crate) const NOBODY: Self = Self::Outside { starts: false };
+
+    /// That actor, or none.
+    pub(crate) const fn of(serial: Option<Serial>, starts: bool) -> Self {
+        match serial {
+            Some(serial) => Self::Local(Local::new(serial, starts)),
+            None => Self::Outside { starts },
+        }
+    }
+
+    /// Whether the receiver's name is started where nobody bears it; of messages of this process.
+    pub(crate) const fn starts(&self) -> bool {
+        match self {
+            Self::Outside { starts } => *starts,
+            Self::Local(sender) => sender.starts(),
+            Self::Remote(_) => false,
+        }
+    }
+}
+
+/// An actor of this process that sends, and [`Origin`]'s flag, in eight bytes: more would make every message larger.
+#[derive(Clone, Copy)]
+pub(crate) struct Local(u64);
+
+impl Local {
+    /// Serials are far below it: a process would have to start actors for thousands of years.
+    const STARTS: u64 = 1 << 63;
+
+    const fn new(serial: Serial, starts: bool) -> Self {
+        Self(serial.0 | if starts { Self::STARTS } else { 0 })
+    }
+
+    /// The sender.
+    pub(crate) const fn serial(self) -> Serial {
+        Serial(self.0 & !Self::STARTS)
+    }
+
+    const fn starts(self) -> bool {
+        self.0 & Self::STARTS != 0
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::NOBODY
+    }
 }
 
 /// The sender of a message from another process, and who is told that the message is settled.

@@ -147,10 +147,10 @@ fn write_message(system: &Arc<Inner>, mut envelope: Envelope) -> Result<FrozenEn
     let body = envelope.body(Codec::Postcard)?;
     let type_id = envelope.table().type_id;
     let from = match &envelope.origin {
-        Origin::Outside => None,
-        Origin::Local(serial) => Some(match system.registry.get(*serial) {
+        Origin::Outside { .. } => None,
+        Origin::Local(sender) => Some(match system.registry.get(sender.serial()) {
             Some(sender) => sender.head().address(),
-            None => Address::Direct(system.place(*serial)),
+            None => Address::Direct(system.place(sender.serial())),
         }),
         Origin::Remote(remote) => Some(remote.from().clone()),
     };
@@ -186,7 +186,7 @@ fn read_entry(system: &Arc<Inner>, kind: &'static ActorType, entry: FrozenEntry)
     Ok(match entry {
         FrozenEntry::Message { type_id, body, from, ask } => {
             let handler = kind.find(type_id).ok_or_else(|| Error::Unsupported(kind.name.to_owned()))?;
-            let origin = from.map_or(Origin::Outside, |from| {
+            let origin = from.map_or(Origin::NOBODY, |from| {
                 Origin::Remote(RemoteOrigin::new(Arc::new(RemoteFlow { from, settle: Arc::new(NoFlow) }), 0))
             });
             let handle = ask.map(|ask| {

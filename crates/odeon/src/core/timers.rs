@@ -331,7 +331,7 @@ pub(crate) fn ring(cell: &Arc<dyn AnyCell>, id: u64) -> Option<super::envelope::
         arm_actor(cell, id, at);
     }
     let _here = current::enter_system(&head.system);
-    let read = head.kind.find(type_id)?.read(Codec::Postcard, &body, Origin::Local(head.serial), None);
+    let read = head.kind.find(type_id)?.read(Codec::Postcard, &body, Origin::of(Some(head.serial), false), None);
     read.inspect_err(
         |unread| tracing::error!(actor = head.kind.name, error = %unread.error, "a timer's message is lost"),
     )

@@ -195,11 +195,13 @@ impl Link {
                 };
                 origin.give_back(returned);
             }
-            origin @ (Origin::Local(_) | Origin::Outside) => {
+            origin => {
+                let starts = origin.starts();
                 envelope.origin = origin;
                 let why = Error::ActorStopped { text, may_have_run: false };
                 let troupe = head.with_extra(|extra| extra.troupe);
-                let Some(to) = head.identity.as_ref().map(|_| head.address()).or(troupe.map(Address::Troupe)) else {
+                let name = head.identity.as_ref().map(|identity| Address::named(identity.name.clone(), starts));
+                let Some(to) = name.or(troupe.map(Address::Troupe)) else {
                     return head.system.give_back(head.address(), envelope, &why);
                 };
                 let message = Outgoing { to: to.clone(), envelope, force: true };
@@ -215,4 +217,71 @@ impl Link {
 
 fn odd() -> Refusal {
     Refusal { reason: Reason::Protocol, text: "the agent's answer is of another kind than the request".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{prelude::*, simulation::Process};
+    use bytes::BytesMut;
+    use odeon_protocol::{
+        Boot, NodeId, Serial,
+        control::{FromAgent, Policy, Start, WireCodec, encode},
+        frame::{Frame, Splitter},
+    };
+    use tokio::runtime::Handle;
+
+    #[message]
+    struct Halt;
+
+    #[message]
+    struct Note;
+
+    #[derive(Default)]
+    struct Named;
+
+    #[actor("test.named")]
+    impl Named {
+        async fn start(_: String) -> odeon::Result<Self> {
+            Ok(Self)
+        }
+
+        async fn halt(&mut self, _: Halt, ctx: &mut Context<Self>) {
+            ctx.stop();
+            ctx.named::<Self>("key").try_tell(Note).unwrap();
+            ctx.me().try_tell(Note).unwrap();
+        }
+
+        async fn note(&mut self, _: Note, _: &mut Context<Self>) {}
+    }
+
+    /// As a message of another process does, which its sender sent in the same way.
+    #[tokio::test]
+    async fn what_a_stopping_name_leaves_over_starts_the_next_instance_if_it_was_sent_so() {
+        let worker = odeon::Worker::new().register::<Named>();
+        let process = Process::new((NodeId(1), Boot(1)), (1, 2), &worker, Handle::current());
+        let start = Start {
+            serial: Serial::first_of(2),
+            type_name: "test.named".into(),
+            args: b"key".to_vec(),
+            codec: WireCodec::Key,
+            global_name: Some("test.named/key".into()),
+            epoch: 1,
+            parent: Direct::NONE,
+            policy: Policy::default(),
+            troupe: None,
+        };
+        let start = Frame::new(Header::new(Kind::Control), &[], &encode(&FromAgent::Start(start)));
+        process.take(vec![BytesMut::from(&start.bytes()[..])]);
+        process.run();
+        process.system().named::<Named>("key").try_tell(Halt).unwrap();
+        process.run();
+        let mut splitter = Splitter::default();
+        *splitter.buffer() = process.outgoing(usize::MAX);
+        let frames = std::iter::from_fn(|| splitter.next_frame().unwrap());
+        let frames = frames.map(|bytes| Frame::read(bytes.freeze()).unwrap());
+        let left: Vec<_> = frames.filter(|frame| frame.header.kind == Kind::Tell).collect();
+        let starts: Vec<_> = left.iter().map(|frame| (frame.to_name(), frame.header.has(flags::STARTS))).collect();
+        assert_eq!(starts, [(Some("test.named/key"), true), (Some("test.named/key"), false)]);
+    }
 }

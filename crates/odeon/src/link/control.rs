@@ -227,7 +227,7 @@ impl Link {
     pub(super) fn count_lost(&self, system: &Arc<Inner>, sender: Serial, (to, count): (Address, u32), text: String) {
         let body = ReturnedBody::Lost { count };
         let lost = Returned { body, reason: Reason::WorkerLost, text, to, may_have_run: true };
-        let sender = system.sender(sender).map_or(Origin::Outside, Origin::Local);
+        let sender = Origin::of(system.sender(sender), false);
         system.give_back_to(sender, lost);
     }
 }

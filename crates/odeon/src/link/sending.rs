@@ -194,8 +194,8 @@ impl Link {
     }
 
     fn sender(&self, system: &Arc<Inner>, origin: &Origin) -> Sender {
-        let Origin::Local(serial) = origin else { return Sender { place: self.me, epoch: 0, name: None } };
-        self.sender_of(system, *serial)
+        let Origin::Local(sender) = origin else { return Sender { place: self.me, epoch: 0, name: None } };
+        self.sender_of(system, sender.serial())
     }
 
     fn sender_of(&self, system: &Arc<Inner>, serial: Serial) -> Sender {

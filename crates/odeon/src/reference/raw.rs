@@ -101,6 +101,11 @@ impl RawRef {
         }
     }
 
+    /// Whether a message starts the name's actor where there is none.
+    pub(crate) fn starts(&self) -> bool {
+        matches!(&self.target, Target::Far(far) if matches!(far.address, Address::Named { starts: true, .. }))
+    }
+
     /// The actor's address, as it travels.
     #[must_use]
     pub fn address(&self) -> Address {
@@ -201,7 +206,8 @@ fn push_cell(
     waiting: Option<WaitKey<'_>>,
 ) -> Result<(), Missed> {
     use cell::NotTaken;
-    let to_itself = matches!(envelope.origin, crate::core::Origin::Local(serial) if serial == cell.head().serial);
+    let to_itself =
+        matches!(envelope.origin, crate::core::Origin::Local(sender) if sender.serial() == cell.head().serial);
     let message = |entry| match entry {
         Entry::Message(envelope) => envelope,
         _ => unreachable!("a message was pushed"),

@@ -185,10 +185,10 @@ impl Inner {
 
     fn sender_of(&self, origin: &Origin) -> Address {
         match origin {
-            Origin::Outside => self.me().into(),
-            Origin::Local(serial) => match self.registry.get(*serial) {
+            Origin::Outside { .. } => self.me().into(),
+            Origin::Local(sender) => match self.registry.get(sender.serial()) {
                 Some(cell) => cell.head().address(),
-                None => self.place(*serial).into(),
+                None => self.place(sender.serial()).into(),
             },
             Origin::Remote(remote) => remote.from().clone(),
         }

@@ -142,8 +142,8 @@ impl Inner {
     /// Gives back what is left of a message.
     pub(crate) fn give_back_to(&self, origin: Origin, returned: Returned) {
         let sender = match origin {
-            Origin::Outside => None,
-            Origin::Local(serial) => Some(serial),
+            Origin::Outside { .. } => None,
+            Origin::Local(sender) => Some(sender.serial()),
             // It comes back where its sender is.
             Origin::Remote(remote) => return remote.give_back(returned),
         };

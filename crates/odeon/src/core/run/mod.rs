@@ -364,7 +364,7 @@ impl Running<'_> {
             drop(mem::take(&mut self.current().origin));
         } else {
             // Nothing to drop.
-            current.origin = Origin::Outside;
+            current.origin = Origin::NOBODY;
         }
         if self.current().reply.slot().is_some() {
             drop(mem::take(&mut self.current().reply));
