@@ -65,7 +65,8 @@ impl Directory {
                 self.state.tokens.remove(id);
                 self.state.private.tokens.remove(id);
             }
-            // A change of a newer feature level: the leader proposes none before every voter knows it.
+            Change::LevelRaised(level) => self.state.level = self.state.level.max(*level),
+            // One that this build does not know does not decode: none is made before every host's agent knows it.
             _ => {}
         }
     }
