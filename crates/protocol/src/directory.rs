@@ -134,6 +134,12 @@ pub enum Command {
         /// Who votes: these are fed the log whatever their standing.
         voters: Vec<NodeId>,
     },
+    /// Keeps a line for people in the directory, in place of the one before.
+    #[cfg(feature = "next-level")]
+    Note {
+        /// The line.
+        text: String,
+    },
 }
 
 impl Command {
@@ -156,6 +162,8 @@ impl Command {
             | Self::HostDead { .. }
             | Self::GivenUp { .. }
             | Self::RaiseLevel { .. } => FIRST_LEVEL,
+            #[cfg(feature = "next-level")]
+            Self::Note { .. } => crate::level::FEATURE_LEVEL,
         }
     }
 }
@@ -715,6 +723,9 @@ pub enum Change {
     TokenGone(TokenId),
     /// Commands of that feature level may follow.
     LevelRaised(u16),
+    /// The line for people is another one.
+    #[cfg(feature = "next-level")]
+    Noted(String),
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ impl Directory {
                 self.state.private.tokens.remove(id);
             }
             Change::LevelRaised(level) => self.state.level = self.state.level.max(*level),
+            #[cfg(feature = "next-level")]
+            Change::Noted(text) => self.state.note.clone_from(text),
             // One that this build does not know does not decode: none is made before every host's agent knows it.
             _ => {}
         }

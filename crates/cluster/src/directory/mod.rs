@@ -17,6 +17,8 @@ mod follow;
 mod levels;
 mod members;
 mod names;
+#[cfg(feature = "next-level")]
+mod note;
 mod recovery;
 mod requests;
 mod tokens;
@@ -28,6 +30,8 @@ pub use follow::{Feed, Gap};
 pub use odeon_protocol::directory::*;
 pub use recovery::{RECOVERY_RAISES, Recovery};
 
+#[cfg(feature = "next-level")]
+use odeon_protocol::level::{added, is_default};
 use odeon_protocol::{Boot, NodeId};
 use requests::Requests;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -57,6 +61,9 @@ struct State {
     names: BTreeMap<Arc<str>, NameRecord>,
     tokens: BTreeMap<TokenId, Token>,
     private: Private,
+    #[cfg(feature = "next-level")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "added")]
+    note: String,
 }
 
 /// What followers do not get.
@@ -131,6 +138,8 @@ impl Directory {
             Command::HostDead { node, boot } => Ok(self.host_dead(*node, *boot)),
             Command::GivenUp { name, epoch } => Ok(self.given_up(name, *epoch)),
             Command::RaiseLevel { level, voters } => self.raise_level(*level, voters),
+            #[cfg(feature = "next-level")]
+            Command::Note { text } => self.take_note(text),
             _ => Ok(Decision::unchanged(Answer::Done)),
         };
         decided.unwrap_or_else(Decision::from)

@@ -19,6 +19,8 @@ mod ends;
 mod hosts;
 mod letters;
 mod names;
+#[cfg(feature = "next-level")]
+mod note;
 mod peers;
 mod processes;
 mod troupes;

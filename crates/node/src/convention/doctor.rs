@@ -47,7 +47,13 @@ const TEXT_MAX: usize = 300;
 
 /// What this agent says of itself.
 pub(super) fn about(shared: &Shared) -> About {
-    About { version: env!("CARGO_PKG_VERSION").into(), feature_level: shared.feature_level, wall: micros(wall()) }
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        feature_level: shared.feature_level,
+        wall: micros(wall()),
+        #[cfg(feature = "next-level")]
+        copy: shared.copies.version(),
+    }
 }
 
 /// Tries whether the asker is reached at its address.

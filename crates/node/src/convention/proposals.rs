@@ -235,3 +235,22 @@ pub(crate) async fn read_name(shared: &Shared, name: &str) -> Result<Option<Name
         sleep(RETRY).await;
     }
 }
+
+#[cfg(all(test, feature = "next-level"))]
+mod tests {
+    use super::*;
+
+    /// So that a command which has to wait for hosts takes no other with it.
+    #[tokio::test]
+    async fn a_batch_is_of_one_feature_level() {
+        let (mut gathered, mut waits) = (VecDeque::new(), Vec::new());
+        let (old, new) = (Command::Leave { node: NodeId(1) }, Command::Note { text: "n".to_owned() });
+        for command in [&old, &old, &new, &old] {
+            let (answer, wait) = oneshot::channel();
+            gathered.push_back(Proposal { command: command.clone(), until: Instant::now(), answer });
+            waits.push(wait);
+        }
+        let batches = std::iter::from_fn(|| Some(next_batch(&mut gathered).len()).filter(|length| *length > 0));
+        assert_eq!(batches.collect::<Vec<_>>(), [2, 1, 1]);
+    }
+}

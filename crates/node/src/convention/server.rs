@@ -254,6 +254,8 @@ fn may_propose(from: NodeId, command: &Command) -> bool {
         Command::Started { .. } | Command::StartFailed { .. } => true,
         Command::Released { .. } | Command::GivenUp { .. } => true,
         Command::Evict { .. } | Command::RevokeToken { .. } | Command::CreateToken { .. } => true,
+        #[cfg(feature = "next-level")]
+        Command::Note { .. } => true,
         _ => false,
     }
 }
