@@ -7,6 +7,7 @@ mod counters;
 mod doctor;
 #[expect(dead_code, reason = "the scenarios in namespaces use the rest")]
 mod harness;
+mod levels;
 mod membership;
 mod one_host;
 mod poll_service;

@@ -113,6 +113,8 @@ pub(crate) struct Agent {
     pub(crate) ip: String,
     pub(crate) quic: String,
     pub(crate) data: PathBuf,
+    /// What commands against it are run with.
+    program: PathBuf,
     child: Child,
 }
 
@@ -120,12 +122,19 @@ impl Agent {
     /// Starts an agent and does not wait for it.
     fn spawn(name: &str, ip: &str, data: &Path, args: &[&str]) -> Self {
         let quic = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").to_string();
-        Self::begin(Command::new(executable("odeon")), name, &quic, data, args)
+        Self::spawn_at(name, &quic, data, args)
     }
 
     /// Starts an agent at an address that another had before, and does not wait for it.
     pub(crate) fn spawn_at(name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
         Self::begin(Command::new(executable("odeon")), name, quic, data, args)
+    }
+
+    /// Starts an agent of another build, as [`Self::spawn_at`]; commands against it are run with that one, too.
+    pub(crate) fn spawn_of(program: &Path, name: &str, quic: &str, data: &Path, args: &[&str]) -> Self {
+        let mut agent = Self::begin(Command::new(program), name, quic, data, args);
+        program.clone_into(&mut agent.program);
+        agent
     }
 
     /// Waits until the agent, which is expected to end by itself, has ended; how, and what it said.
@@ -158,7 +167,14 @@ impl Agent {
             .spawn()
             .expect("the agent starts");
         let ip = quic.rsplit_once(':').map_or(quic, |(ip, _)| ip).to_owned();
-        Self { name: name.to_owned(), ip, quic: quic.to_owned(), data: data.to_owned(), child }
+        Self {
+            name: name.to_owned(),
+            ip,
+            quic: quic.to_owned(),
+            data: data.to_owned(),
+            program: executable("odeon"),
+            child,
+        }
     }
 
     /// Starts an agent that is expected to fail; what it said last.
@@ -169,7 +185,7 @@ impl Agent {
     /// Runs a command against this agent.
     pub(crate) fn odeon(&self, args: &[&str]) -> Ran {
         let socket = self.data.join("agent.sock");
-        let mut command = Command::new(executable("odeon"));
+        let mut command = Command::new(&self.program);
         command.arg("--agent").arg(socket).args(args).stdin(Stdio::null());
         Ran::new(command.output().expect("odeon starts"))
     }
@@ -184,7 +200,7 @@ impl Agent {
 
     /// Starts a command against this agent that runs until it is ended; what it prints, line by line.
     pub(crate) fn follow(&self, args: &[&str]) -> (Following, Receiver<String>) {
-        let mut command = Command::new(executable("odeon"));
+        let mut command = Command::new(&self.program);
         command.arg("--agent").arg(self.data.join("agent.sock")).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("odeon starts");
         let output = BufReader::new(child.stdout.take().expect("it is piped"));

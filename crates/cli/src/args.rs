@@ -151,6 +151,12 @@ pub(crate) enum Command {
     Doctor,
     /// Exit with 0 if the agent is ready (for health checks).
     Health,
+    /// Keep a line for people in the directory; without TEXT show it, and how new each host's copy is.
+    #[cfg(feature = "next-level")]
+    Note {
+        /// The line.
+        text: Option<String>,
+    },
     /// A worker that is built in.
     #[command(hide = true)]
     Worker {

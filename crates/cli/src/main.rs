@@ -86,6 +86,8 @@ async fn talk(client: &Client, command: Command, json: bool) -> Outcome {
         Command::Leave => membership::leave(client, json).await,
         Command::Backup { file, force } => recovery::backup(client, &file, force, json).await,
         Command::Health => membership::health(client, json).await,
+        #[cfg(feature = "next-level")]
+        Command::Note { text } => membership::note(client, text, json).await,
         Command::Agent(_)
         | Command::Dev(_)
         | Command::Demo(_)

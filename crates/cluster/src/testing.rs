@@ -4,6 +4,7 @@ use crate::directory::{Claim, Command, Convention, Declaration, Directory, Joine
 use odeon_protocol::{
     Boot, ConventionId, Direct, NodeId, Serial,
     control::{Policy, WireCodec},
+    level::FIRST_LEVEL,
 };
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub(crate) fn joiner(number: u64) -> Joiner {
         boot: boot(1),
         role: Role::Voter,
         witness: false,
+        level: FIRST_LEVEL,
     }
 }
 

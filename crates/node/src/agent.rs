@@ -61,6 +61,17 @@ pub enum Ended {
     /// The directory was recovered without this host's log.
     #[error("{}", convention::SUPERSEDED)]
     Superseded,
+    /// The convention uses what this agent does not understand.
+    #[error(
+        "this Odeon is of feature level {has}, and its convention uses what came with level {needs}: install an Odeon of \
+         level {needs} or later on this host, and start it again"
+    )]
+    Outdated {
+        /// Its feature level.
+        has: u16,
+        /// The least that is let in.
+        needs: u16,
+    },
     /// The convention has given this start of the agent up. The next one may begin at once.
     #[error("the convention gave this start of the agent up, because it was silent for too long: start it again")]
     BootOver,

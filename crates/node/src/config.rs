@@ -2,6 +2,7 @@
 
 use odeon_protocol::{
     control::Value,
+    level::FEATURE_LEVEL,
     limits::{
         CAPABILITIES_MAX, CAPABILITY_KEY_BYTES_MAX, CAPABILITY_VALUE_BYTES_MAX, HOST_NAME_BYTES_MAX, WORKERS_MAX,
     },
@@ -74,6 +75,9 @@ pub struct Config {
     /// Where workers' listeners that say no address of their own are bound: `127.0.0.1` unless the host has another
     /// loopback address of its own, as the hosts of one development machine do.
     pub worker_host: Option<Ipv4Addr>,
+    /// What the agent says that it understands, for tests: see [`FEATURE_LEVEL`].
+    #[doc(hidden)]
+    pub feature_level: u16,
 }
 
 /// An address to bind, and whether somebody asked for just this one.
@@ -177,6 +181,7 @@ impl Config {
             witness: false,
             troupe_idle: Duration::from_secs(30),
             worker_host: None,
+            feature_level: FEATURE_LEVEL,
         }
     }
 

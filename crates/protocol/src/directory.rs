@@ -10,13 +10,11 @@ use crate::{
     address::Direct,
     control::{Policy, Refusal, WireCodec},
     id::{Boot, ConventionId, NodeId},
+    level::FIRST_LEVEL,
     reason::Reason,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::ParseIntError, str::FromStr, sync::Arc};
-
-/// The newest commands that this build understands; see [`Command::level`].
-pub const FEATURE_LEVEL: u16 = 1;
 
 /// A change to the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +49,8 @@ pub enum Command {
         boot: Boot,
         /// What other agents dial from now on.
         address: String,
+        /// The feature level of its agent.
+        level: u16,
     },
     /// A member leaves of its own will, with all its actors stopped.
     Leave {
@@ -125,10 +125,25 @@ pub enum Command {
         /// The grant.
         epoch: u64,
     },
+    /// From here on the log has commands of that level: every host understands them, and none is let in that does not.
+    ///
+    /// Only a leader proposes it, before the first such command.
+    RaiseLevel {
+        /// The level.
+        level: u16,
+        /// Who votes: these are fed the log whatever their standing.
+        voters: Vec<NodeId>,
+    },
+    /// Keeps a line for people in the directory, in place of the one before.
+    #[cfg(feature = "next-level")]
+    Note {
+        /// The line.
+        text: String,
+    },
 }
 
 impl Command {
-    /// The feature level that introduced the command: a leader proposes it only where every voter has that level.
+    /// The feature level that introduced the command: a leader logs it only where every host has that level.
     #[must_use]
     pub const fn level(&self) -> u16 {
         match self {
@@ -145,7 +160,10 @@ impl Command {
             | Self::Released { .. }
             | Self::LeaseLost { .. }
             | Self::HostDead { .. }
-            | Self::GivenUp { .. } => 1,
+            | Self::GivenUp { .. }
+            | Self::RaiseLevel { .. } => FIRST_LEVEL,
+            #[cfg(feature = "next-level")]
+            Self::Note { .. } => crate::level::FEATURE_LEVEL,
         }
     }
 }
@@ -329,6 +347,55 @@ pub enum Denied {
         /// The limit.
         max: u64,
     },
+    /// A host's agent does not understand what the log may hold.
+    #[error(
+        "the host {name:?} runs an Odeon of feature level {has}, and this convention uses what came with level {needs}: \
+         install an Odeon of level {needs} or later there"
+    )]
+    Outdated {
+        /// The host's name.
+        name: String,
+        /// Its agent's level.
+        has: u16,
+        /// The directory's level.
+        needs: u16,
+    },
+    /// Some hosts do not understand the command: it was not logged.
+    #[error(
+        "that needs an Odeon of feature level {needs} on every host, and {} not: install it there and start these agents \
+         again, and evict hosts that are gone for good",
+        list_behind(.hosts, *.more)
+    )]
+    HostsBehind {
+        /// The command's level.
+        needs: u16,
+        /// Some of those that are behind.
+        hosts: Vec<Behind>,
+        /// How many others are.
+        more: u64,
+    },
+}
+
+/// A host whose agent is of too low a feature level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Its name.
+    pub host: String,
+    /// Its agent's level.
+    pub level: u16,
+}
+
+/// `h1 (level 1) and h2 (level 1) do`.
+fn list_behind(hosts: &[Behind], more: u64) -> String {
+    let mut each: Vec<String> =
+        hosts.iter().map(|behind| format!("{} (level {})", behind.host, behind.level)).collect();
+    each.extend((more > 0).then(|| format!("{more} more")));
+    let verb = if each.len() == 1 && more < 2 { "does" } else { "do" };
+    match each.split_last() {
+        Some((last, [])) => format!("{last} {verb}"),
+        Some((last, first)) => format!("{} and {last} {verb}", first.join(", ")),
+        None => "some hosts do".to_owned(),
+    }
 }
 
 impl Denied {
@@ -377,6 +444,8 @@ pub struct Joiner {
     pub role: Role,
     /// Votes, hosts no actors.
     pub witness: bool,
+    /// The feature level of its agent.
+    pub level: u16,
 }
 
 /// A host (or outside client) of the convention, as the directory knows it.
@@ -402,6 +471,8 @@ pub struct Member {
     pub generation: u64,
     /// Whether it belongs.
     pub standing: Standing,
+    /// The feature level of its agent in that boot.
+    pub level: u16,
 }
 
 impl Member {
@@ -650,6 +721,11 @@ pub enum Change {
     Token(Token),
     /// A token is gone.
     TokenGone(TokenId),
+    /// Commands of that feature level may follow.
+    LevelRaised(u16),
+    /// The line for people is another one.
+    #[cfg(feature = "next-level")]
+    Noted(String),
 }
 
 #[cfg(test)]
@@ -687,5 +763,18 @@ mod tests {
             refusal.text,
             "a host named \"eu-1\" (node a) is a member already: start this one with another --name, or evict that one"
         );
+    }
+
+    #[test]
+    fn hosts_that_are_behind_are_named() {
+        let said = |names: &[&str], more| {
+            let hosts = names.iter().map(|host| Behind { host: (*host).to_owned(), level: 1 }).collect();
+            Denied::HostsBehind { needs: 2, hosts, more }.to_string()
+        };
+        let what = "that needs an Odeon of feature level 2 on every host, and";
+        let todo = "install it there and start these agents again, and evict hosts that are gone for good";
+        assert_eq!(said(&["h1"], 0), format!("{what} h1 (level 1) does not: {todo}"));
+        assert_eq!(said(&["h1", "h2"], 0), format!("{what} h1 (level 1) and h2 (level 1) do not: {todo}"));
+        assert_eq!(said(&["h1", "h2"], 7), format!("{what} h1 (level 1), h2 (level 1) and 7 more do not: {todo}"));
     }
 }

@@ -18,6 +18,7 @@
 //! | [`peer`] | agent to agent |
 //! | [`ring`] | numbers of a flow, as a set |
 //! | [`limits`] | every bound of the runtime |
+//! | [`level`] | how agents of two builds go on together |
 
 pub mod address;
 pub mod capability;
@@ -31,6 +32,7 @@ pub mod fuzz;
 pub mod hash;
 pub mod host;
 pub mod id;
+pub mod level;
 pub mod limits;
 pub mod peer;
 #[doc(hidden)]

@@ -18,6 +18,7 @@ use odeon_cluster::{
 use odeon_protocol::{
     Boot, Direct, NodeId, Serial, Time,
     control::{OnStop, Policy, WireCodec},
+    level::FEATURE_LEVEL,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -170,7 +171,8 @@ impl Host {
     pub(crate) fn tick(&mut self, now: Time) {
         let clock = self.clock(now);
         if self.holder.is_none() && self.proposals.is_empty() {
-            let command = Command::BootStarted { node: self.node, boot: self.boot, address: "sim".to_owned() };
+            let (node, boot, address) = (self.node, self.boot, "sim".to_owned());
+            let command = Command::BootStarted { node, boot, address, level: FEATURE_LEVEL };
             self.propose(command, now);
         }
         self.renew(clock);

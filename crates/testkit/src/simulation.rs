@@ -12,7 +12,7 @@ use odeon_cluster::{
     host::HostView,
     lease::{Arrived, Leases, Timing},
 };
-use odeon_protocol::{Boot, ConventionId, NodeId, Time, peer::Renewed};
+use odeon_protocol::{Boot, ConventionId, NodeId, Time, level::FEATURE_LEVEL, peer::Renewed};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -463,6 +463,7 @@ fn joiner(number: u64) -> Joiner {
         boot: Boot(1),
         role: Role::Voter,
         witness: false,
+        level: FEATURE_LEVEL,
     }
 }
 

@@ -97,7 +97,10 @@ fn failure(error: &StartError) -> Failure {
 }
 
 fn failure_of_end(why: &Ended) -> Failure {
-    let code = if matches!(why, Ended::NotMember | Ended::Superseded) { Code::Refused } else { Code::Failed };
+    let code = match why {
+        Ended::NotMember | Ended::Superseded | Ended::Outdated { .. } => Code::Refused,
+        _ => Code::Failed,
+    };
     Failure::new(code, format!("agent: {why}"))
 }
 

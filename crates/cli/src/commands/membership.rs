@@ -33,6 +33,14 @@ pub(crate) async fn run(client: &Client, path: &Path, args: &[String], as_json: 
     Ok(())
 }
 
+/// Keeps a line in the directory, or shows it.
+#[cfg(feature = "next-level")]
+pub(crate) async fn note(client: &Client, text: Option<String>, as_json: bool) -> Outcome {
+    let note = client.admin(json!({ "command": "note", "text": text })).await?;
+    print_done(&note, as_json, &output::cell(&note["note"]));
+    Ok(())
+}
+
 /// Ends well if the agent is ready.
 pub(crate) async fn health(client: &Client, as_json: bool) -> Outcome {
     let health = client.admin(json!({ "command": "health" })).await?;

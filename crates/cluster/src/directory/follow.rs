@@ -65,7 +65,10 @@ impl Directory {
                 self.state.tokens.remove(id);
                 self.state.private.tokens.remove(id);
             }
-            // A change of a newer feature level: the leader proposes none before every voter knows it.
+            Change::LevelRaised(level) => self.state.level = self.state.level.max(*level),
+            #[cfg(feature = "next-level")]
+            Change::Noted(text) => self.state.note.clone_from(text),
+            // One that this build does not know does not decode: none is made before every host's agent knows it.
             _ => {}
         }
     }

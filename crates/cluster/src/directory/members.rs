@@ -36,8 +36,11 @@ impl Directory {
         {
             return Err(Denied::HostNameTaken { name: joiner.name.clone(), node: other.node });
         }
+        if let Some(member) = known.filter(|member| member.standing == Standing::Evicted) {
+            return Err(evicted(member));
+        }
+        self.check_level(&joiner.name, joiner.level)?;
         match known {
-            Some(member) if member.standing == Standing::Evicted => Err(evicted(member)),
             Some(member) if member.standing == Standing::In => self.admit_again(member, joiner),
             former => self.admit_by_token(former, token, joiner, now),
         }
@@ -45,7 +48,7 @@ impl Directory {
 
     /// A member repeats its join, or comes again with its old key: that costs no use of a token.
     fn admit_again(&self, member: &Member, joiner: &Joiner) -> Result<Decision, Denied> {
-        let mut changes = self.new_boot(member, joiner.boot, &joiner.address)?;
+        let mut changes = self.new_boot(member, (joiner.boot, joiner.level), &joiner.address)?;
         if member.name == joiner.name {
             let now = changed_member(&changes).unwrap_or(member).clone();
             return Ok(Decision { answer: Answer::Admitted(Box::new(now)), changes });
@@ -76,7 +79,12 @@ impl Directory {
         Ok(Decision { answer: Answer::Admitted(Box::new(member)), changes })
     }
 
-    pub(super) fn boot_started(&self, node: NodeId, boot: Boot, address: &str) -> Result<Decision, Denied> {
+    pub(super) fn boot_started(
+        &self,
+        node: NodeId,
+        (boot, level): (Boot, u16),
+        address: &str,
+    ) -> Result<Decision, Denied> {
         check_size("the address", address.len(), DIAL_BYTES_MAX)?;
         let member = self.member(node).ok_or(Denied::NotMember(node))?;
         match member.standing {
@@ -84,25 +92,26 @@ impl Directory {
             Standing::Left => return Err(Denied::NotMember(node)),
             Standing::Evicted => return Err(evicted(member)),
         }
-        let changes = self.new_boot(member, boot, address)?;
+        self.check_level(&member.name, level)?;
+        let changes = self.new_boot(member, (boot, level), address)?;
         let generation = changed_member(&changes).unwrap_or(member).generation;
         Ok(Decision { answer: Answer::Booted { generation }, changes })
     }
 
     /// What a boot of a member changes; nothing if it is known already.
-    fn new_boot(&self, member: &Member, boot: Boot, address: &str) -> Result<Vec<Change>, Denied> {
+    fn new_boot(&self, member: &Member, (boot, level): (Boot, u16), address: &str) -> Result<Vec<Change>, Denied> {
         if boot < member.boot || (boot == member.boot && member.dead) {
             return Err(Denied::BootOver { node: member.node, boot });
         }
         let address = address.to_owned();
         if boot > member.boot {
-            let member = Member { boot, dead: false, address, ..member.clone() };
+            let member = Member { boot, dead: false, address, level, ..member.clone() };
             return Ok(self.take_names(member));
         }
-        if member.address == address {
+        if member.address == address && member.level == level {
             return Ok(Vec::new());
         }
-        Ok(vec![Change::Member(Box::new(Member { address, ..member.clone() }))])
+        Ok(vec![Change::Member(Box::new(Member { address, level, ..member.clone() }))])
     }
 
     pub(super) fn leave(&self, node: NodeId) -> Result<Decision, Denied> {
@@ -196,6 +205,7 @@ pub(super) fn new_member(joiner: &Joiner) -> Member {
         dead: false,
         generation: 1,
         standing: Standing::In,
+        level: joiner.level,
     }
 }
 

@@ -10,11 +10,15 @@
 //! - a name has a holder exactly while it is starting or live, and that holder's boot was its member's newest when the
 //!   grant was made;
 //! - a repeated claim is granted at most once;
+//! - nothing above the directory's feature level is logged, and no agent below it belongs and lives (see `levels`);
 //! - secrets never appear in a [`Delta`].
 
 mod follow;
+mod levels;
 mod members;
 mod names;
+#[cfg(feature = "next-level")]
+mod note;
 mod recovery;
 mod requests;
 mod tokens;
@@ -26,6 +30,8 @@ pub use follow::{Feed, Gap};
 pub use odeon_protocol::directory::*;
 pub use recovery::{RECOVERY_RAISES, Recovery};
 
+#[cfg(feature = "next-level")]
+use odeon_protocol::level::{added, is_default};
 use odeon_protocol::{Boot, NodeId};
 use requests::Requests;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -46,6 +52,8 @@ pub struct Directory {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct State {
+    /// First, where every build finds it.
+    level: u16,
     version: u64,
     epoch: u64,
     convention: Option<Convention>,
@@ -53,6 +61,9 @@ struct State {
     names: BTreeMap<Arc<str>, NameRecord>,
     tokens: BTreeMap<TokenId, Token>,
     private: Private,
+    #[cfg(feature = "next-level")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "added")]
+    note: String,
 }
 
 /// What followers do not get.
@@ -114,7 +125,7 @@ impl Directory {
             Command::Found { convention, founder, .. } => self.found(convention, founder),
             _ if self.state.convention.is_none() => Err(Denied::NotFounded),
             Command::Admit { token, joiner, now } => self.admit(*token, joiner, *now),
-            Command::BootStarted { node, boot, address } => self.boot_started(*node, *boot, address),
+            Command::BootStarted { node, boot, address, level } => self.boot_started(*node, (*boot, *level), address),
             Command::Leave { node } => self.leave(*node),
             Command::Evict { node } => self.evict(*node),
             Command::CreateToken { token, secret, now } => self.create_token(token, secret, *now),
@@ -126,6 +137,9 @@ impl Directory {
             Command::LeaseLost { node, generation } => Ok(self.lease_lost(*node, *generation)),
             Command::HostDead { node, boot } => Ok(self.host_dead(*node, *boot)),
             Command::GivenUp { name, epoch } => Ok(self.given_up(name, *epoch)),
+            Command::RaiseLevel { level, voters } => self.raise_level(*level, voters),
+            #[cfg(feature = "next-level")]
+            Command::Note { text } => self.take_note(text),
             _ => Ok(Decision::unchanged(Answer::Done)),
         };
         decided.unwrap_or_else(Decision::from)

@@ -38,7 +38,7 @@ impl Directory {
     /// them last; members have to give up the leases that they had.
     ///
     /// # Errors
-    /// It was never founded, or the keeper was evicted, has left, or bears the name of another member.
+    /// It was never founded, or the keeper was evicted, has left, bears the name of another member, or is too old.
     pub fn recovered(&self, recovery: &Recovery) -> Result<Self, Denied> {
         if self.state.convention.is_none() {
             return Err(Denied::NotFounded);
@@ -67,6 +67,7 @@ impl Directory {
     /// Has the keeper as a voter that belongs.
     fn keep(&mut self, keeper: &Joiner) -> Result<(), Denied> {
         let node = keeper.node;
+        self.check_level(&keeper.name, keeper.level)?;
         match self.state.members.get_mut(&node) {
             Some(member) if member.key_hash != keeper.key_hash => return Err(Denied::KeyDiffers(node)),
             Some(member) if member.standing == Standing::In => {

@@ -254,7 +254,7 @@ fn a_lost_lease_unplaces_names_and_fences_claims_under_way() {
 fn a_new_boot_unplaces_what_the_old_one_held_and_ends_it() {
     let mut directory = three();
     granted(answer(&mut directory, claim(1, "a", 2, 0)));
-    let started = |boot| Command::BootStarted { node: node(2), boot, address: "h2:7400".to_owned() };
+    let started = |boot| Command::BootStarted { node: node(2), boot, address: "h2:7400".to_owned(), level: 1 };
     assert_eq!(answer(&mut directory, started(boot(2))), Answer::Booted { generation: 2 });
     assert_eq!(directory.unplaced().count(), 1);
     assert_eq!(answer(&mut directory, started(boot(2))), Answer::Booted { generation: 2 }, "repeated");
@@ -271,9 +271,9 @@ fn a_dead_boot_holds_nothing_and_a_new_one_may() {
     answer(&mut directory, Command::HostDead { node: node(2), boot: boot(1) });
     assert_eq!(directory.unplaced().count(), 1);
     assert!(matches!(denied(answer(&mut directory, claim(2, "b", 2, 0))), Denied::BootOver { .. }));
-    let again = Command::BootStarted { node: node(2), boot: boot(1), address: String::new() };
+    let again = Command::BootStarted { node: node(2), boot: boot(1), address: String::new(), level: 1 };
     assert!(matches!(denied(answer(&mut directory, again)), Denied::BootOver { .. }));
-    let next = Command::BootStarted { node: node(2), boot: boot(2), address: String::new() };
+    let next = Command::BootStarted { node: node(2), boot: boot(2), address: String::new(), level: 1 };
     assert!(matches!(answer(&mut directory, next), Answer::Booted { .. }));
     assert!(directory.member(node(2)).unwrap().hosts_actors());
 }
@@ -340,12 +340,17 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(name, epoch, dormant)| Command::Released { name: named(name), epoch, dormant }),
         1 => (host.clone(), 1..4u64).prop_map(|(host, generation)| Command::LeaseLost { node: node(host), generation }),
         1 => (host.clone(), 1..3u64).prop_map(|(host, number)| Command::HostDead { node: node(host), boot: boot(number) }),
-        1 => (host.clone(), 1..4u64).prop_map(|(host, number)| Command::BootStarted {
+        2 => (host.clone(), 1..4u64, 1..4u16).prop_map(|(host, number, level)| Command::BootStarted {
             node: node(host),
             boot: boot(number),
             address: format!("h{host}:{number}"),
+            level,
         }),
         1 => (host.clone(), 1..4u64).prop_map(|(host, number)| admit(1, Joiner { boot: boot(number), ..joiner(host) })),
+        1 => (2..4u16, prop::collection::vec(host.clone(), 0..3)).prop_map(|(level, voters)| Command::RaiseLevel {
+            level,
+            voters: voters.into_iter().map(node).collect(),
+        }),
         1 => host.clone().prop_map(|host| Command::Leave { node: node(host) }),
         1 => host.prop_map(|host| Command::Evict { node: node(host) }),
         1 => (1..4u64).prop_map(|id| token(id, Role::Voter, Some(3))),
@@ -368,6 +373,9 @@ fn check_invariants(directory: &Directory) {
             assert_eq!(member.boot, holder.boot, "a name is held by an older boot");
             assert!(!member.dead, "a name is held by a dead boot");
         }
+    }
+    for host in directory.hosts().filter(|host| !host.dead) {
+        assert!(host.level >= directory.level(), "{host:?} belongs and lives, and does not understand the log");
     }
     let rebuilt = Directory::from(directory.state.clone());
     assert_eq!(directory.held, rebuilt.held, "the index follows from the records");

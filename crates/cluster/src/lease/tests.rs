@@ -156,7 +156,7 @@ fn a_new_boot_begins_anew() {
     let mut directory = two();
     let mut leases = Leases::new(TIMING, at(0));
     leases.expired(&directory, at(0));
-    directory.apply(&Command::BootStarted { node: node(2), boot: boot(2), address: String::new() });
+    directory.apply(&Command::BootStarted { node: node(2), boot: boot(2), address: String::new(), level: 1 });
     assert_eq!(leases.expired(&directory, at(29_000)), []);
     assert_eq!(leases.expired(&directory, at(30_000)), [dead(1)], "only the other was silent since the election");
     let answer = leases.arrived(renewal(2, 2, 1), &directory, at(29_500));

@@ -54,6 +54,8 @@ impl Controller {
             "evict" => self.evict(request, reply),
             "leave" => self.leave(reply),
             "backup" => self.backup(request, reply),
+            #[cfg(feature = "next-level")]
+            "note" => self.note(request, reply),
             other => reply(Err(refusal(Reason::Protocol, format!("{other:?} is no request that this agent knows")))),
         }
     }

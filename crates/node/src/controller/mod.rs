@@ -19,6 +19,8 @@ mod ends;
 mod hosts;
 mod letters;
 mod names;
+#[cfg(feature = "next-level")]
+mod note;
 mod peers;
 mod processes;
 mod troupes;
@@ -225,6 +227,7 @@ impl Controller {
             Some(convention::Over::BootOver) if !self.leaving => Err(Ended::BootOver),
             Some(convention::Over::Failed) => Err(Ended::Failed),
             Some(convention::Over::Superseded) => Err(Ended::Superseded),
+            Some(convention::Over::Outdated { has, needs }) => Err(Ended::Outdated { has, needs }),
             Some(_) if !self.leaving => Err(Ended::NotMember),
             _ => Ok(()),
         };

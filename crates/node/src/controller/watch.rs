@@ -163,6 +163,7 @@ impl Controller {
                     Over::BootOver => "the convention has given this start of the agent up: it was silent for too long",
                     Over::Failed => "a part of the agent has failed",
                     Over::Superseded => "the convention's directory was recovered without this host",
+                    Over::Outdated { .. } => "this Odeon is too old for what the convention uses by now",
                     _ => "this host is no longer a member of its convention",
                 };
                 error!("{why}: the agent stops");

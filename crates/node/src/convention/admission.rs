@@ -51,7 +51,7 @@ pub(crate) async fn admit(shared: &Shared, attempt: Attempt) -> Result<Grant, Re
     let group = shared.group.as_ref().filter(|_| shared.leads()).ok_or(Refused::NoQuorum)?;
     let (key, joiner) = attempt.joiner()?;
     let joiner = Joiner { address: seen_address(&joiner.address, attempt.from), ..joiner };
-    let (boot, address) = (joiner.boot, joiner.address.clone());
+    let (boot, address, level) = (joiner.boot, joiner.address.clone(), joiner.level);
     let command = match attempt.token() {
         Some(token) => {
             check_token(&group.machine.read().directory, token, &attempt)?;
@@ -59,7 +59,7 @@ pub(crate) async fn admit(shared: &Shared, attempt: Attempt) -> Result<Grant, Re
         }
         None => {
             check_member(&group.machine.read().directory, &attempt)?;
-            Command::BootStarted { node: key.node(), boot, address }
+            Command::BootStarted { node: key.node(), boot, address, level }
         }
     };
     match shared.proposals.propose(command).await {

@@ -63,9 +63,9 @@ async fn renew(shared: &Shared, ways_in: &[String]) -> Result<Signed, String> {
     let belonging = shared.data.belonging().ok_or("this host belongs to no convention")?;
     let mut ways: Vec<String> = ways_in.to_vec();
     ways.extend(belonging.peers.iter().map(|peer| peer.address.clone()));
-    let joined = joining::return_by_key(&shared.data, key, &belonging, &ways, &shared.says_address())
-        .await
-        .map_err(|error| error.to_string())?;
+    let says = (&*shared.says_address(), shared.feature_level);
+    let joined =
+        joining::return_by_key(&shared.data, key, &belonging, &ways, says).await.map_err(|error| error.to_string())?;
     Ok((joined.leaf.to_vec(), joined.roots.iter().map(|root| root.to_vec()).collect()))
 }
 

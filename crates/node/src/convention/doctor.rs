@@ -14,7 +14,7 @@ use super::{
 };
 use crate::doctor::{Certificate, Clock, DialBack, Facts, Host, Silence, Socket};
 use odeon_cluster::directory::Standing;
-use odeon_protocol::{NodeId, directory::FEATURE_LEVEL};
+use odeon_protocol::NodeId;
 use odeon_transport::quic::Endpoint;
 use std::{
     net::SocketAddr,
@@ -46,8 +46,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TEXT_MAX: usize = 300;
 
 /// What this agent says of itself.
-pub(super) fn about() -> About {
-    About { version: env!("CARGO_PKG_VERSION").into(), feature_level: FEATURE_LEVEL, wall: micros(wall()) }
+pub(super) fn about(shared: &Shared) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        feature_level: shared.feature_level,
+        wall: micros(wall()),
+        #[cfg(feature = "next-level")]
+        copy: shared.copies.version(),
+    }
 }
 
 /// Tries whether the asker is reached at its address.
@@ -117,7 +123,7 @@ pub(super) async fn examine(shared: &Arc<Shared>) -> Facts {
     Facts {
         host: shared.data.host().to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
-        feature_level: FEATURE_LEVEL,
+        feature_level: shared.feature_level,
         leader,
         listens_on: shared.peers.listens_on().to_string(),
         address: address_of(shared, shared.me).unwrap_or_else(|| shared.says_address()),

@@ -10,10 +10,7 @@ use super::{
     wire::{Request, Step},
 };
 use odeon_cluster::directory::Directory;
-use odeon_protocol::{
-    NodeId,
-    control::{decode, encode},
-};
+use odeon_protocol::{NodeId, control::encode, level::decode_known};
 use odeon_transport::quic::{Publisher, Subscription};
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
@@ -66,7 +63,7 @@ async fn follow_one(shared: &Shared, voter: NodeId) -> io::Result<()> {
             Step::Snapshot { piece, last } => {
                 pieces.extend_from_slice(&piece);
                 if last {
-                    shared.copies.take_snapshot(decode::<Directory>(&pieces).map_err(io::Error::other)?);
+                    shared.copies.take_snapshot(decode_known::<Directory>(&pieces).map_err(io::Error::other)?);
                     pieces = Vec::new();
                 }
             }
@@ -89,7 +86,7 @@ async fn follow_one(shared: &Shared, voter: NodeId) -> io::Result<()> {
 
 async fn next(stream: &mut Subscription) -> io::Result<Option<Step>> {
     let body = timeout(SILENT_MAX, stream.next()).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    body.map(|body| decode(&body).map_err(io::Error::other)).transpose()
+    body.map(|body| decode_known(&body).map_err(io::Error::other)).transpose()
 }
 
 /// Serves a follower until it goes, or this agent is no longer fed by the log.

@@ -47,6 +47,13 @@ pub enum Over {
     NotMember,
     /// The directory was recovered without its log.
     Superseded,
+    /// Its Odeon is too old for what the directory's log may hold.
+    Outdated {
+        /// Its feature level.
+        has: u16,
+        /// The directory's.
+        needs: u16,
+    },
     /// A part of it that it cannot do without has failed: the log says which.
     Failed,
 }

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     identity::{Belonging, DataDir, Peer},
 };
-use odeon_protocol::directory::Role;
+use odeon_protocol::{directory::Role, level::JoinDetails};
 use odeon_transport::{
     join::{Ask, Credentials, JoinError, JoinToken, Joined, join},
     tls::{Certificate, NodeKey},
@@ -40,7 +40,7 @@ pub(crate) async fn enter(
         address: address.to_owned(),
         boot: data.boot(),
         witness: config.witness,
-        details: Vec::new(),
+        details: JoinDetails { level: config.feature_level }.write(),
         within: ATTEMPT,
     };
     let joined = ask_around(&config.join, ask).await.map_err(|error| StartError::Refused(error.to_string()))?;
@@ -71,7 +71,7 @@ pub(crate) async fn return_by_key(
     key: &NodeKey,
     belonging: &Belonging,
     ways_in: &[String],
-    address: &str,
+    (address, level): (&str, u16),
 ) -> Result<Joined, JoinError> {
     let pins: Vec<_> =
         belonging.roots.iter().map(|root| odeon_transport::tls::Pin::of(&Certificate::from(root.clone()))).collect();
@@ -83,7 +83,7 @@ pub(crate) async fn return_by_key(
         address: address.to_owned(),
         boot: data.boot(),
         witness: false,
-        details: Vec::new(),
+        details: JoinDetails { level }.write(),
         within: ATTEMPT,
     };
     ask_around(ways_in, ask).await

@@ -26,6 +26,8 @@ mod joining;
 mod leader;
 mod lease;
 mod links;
+#[cfg(feature = "next-level")]
+mod note;
 mod peers;
 mod proposals;
 mod raft;

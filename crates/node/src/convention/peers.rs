@@ -17,7 +17,8 @@ use super::{
 use bytes::Bytes;
 use odeon_protocol::{
     Boot, NodeId,
-    control::{decode, encode},
+    control::encode,
+    level::decode_known,
     peer::{PeerReply, PeerRequest},
 };
 use odeon_transport::quic::{
@@ -443,7 +444,7 @@ fn read(node: NodeId, answer: Result<Bytes, RequestError>) -> Result<Reply, Call
         true => CallError::Unanswered { node, why: error.to_string() },
         false => CallError::Unreachable { node, why: error.to_string() },
     })?;
-    decode(&body).map_err(|error| CallError::Unanswered { node, why: error.to_string() })
+    decode_known(&body).map_err(|error| CallError::Unanswered { node, why: error.to_string() })
 }
 
 /// Answers what comes on a control connection.
@@ -462,7 +463,7 @@ impl Serve for Serving {
         let (home, node, address) = (self.home(), from.node, from.address);
         let same = self.peers.upgrade().is_some_and(|peers| peers.recovery.load(Ordering::Acquire) == from.recovery);
         Box::pin(async move {
-            let reply = match (home, decode::<Request>(&body)) {
+            let reply = match (home, decode_known::<Request>(&body)) {
                 (_, Ok(request)) if request.is_of_the_log() && !same => {
                     Reply::Refused("the directory was recovered since this connection was made".into())
                 }
@@ -477,7 +478,7 @@ impl Serve for Serving {
     fn subscribe(&self, from: &Peer, body: Bytes, publisher: Publisher) -> Answering<()> {
         let (home, node) = (self.home(), from.node);
         Box::pin(async move {
-            if let (Some(home), Ok(request)) = (home, decode::<Request>(&body)) {
+            if let (Some(home), Ok(request)) = (home, decode_known::<Request>(&body)) {
                 home.subscribe(node, request, publisher).await;
             }
         })

@@ -4,6 +4,8 @@
 //! - **P-2.** Every proposal is answered within [`PROPOSE_WAIT`].
 //! - **P-3.** A batch is repeated unchanged while leaders change; repetitions are harmless by the commands' own numbers
 //!   (claims: request id; the others: epoch, boot, generation).
+//! - **P-4.** The commands of a batch are of one feature level. Above the directory's level they are logged once it is
+//!   raised, which the directory decides; a leader that could not read them is not asked.
 
 use super::{
     error::ProposeError,
@@ -12,9 +14,10 @@ use super::{
     store::{Answers, Batch},
     wire::{Reply, Request},
 };
-use odeon_cluster::directory::{Answer, Command, NameRecord};
+use odeon_cluster::directory::{Answer, Command, Denied, NameRecord};
 use odeon_protocol::{
     NodeId,
+    level::FIRST_LEVEL,
     limits::{BATCH_MAX, CONTROL_BYTES_MAX},
     peer::{PeerReply, PeerRequest},
 };
@@ -97,7 +100,8 @@ fn next_batch(gathered: &mut VecDeque<Proposal>) -> Vec<Proposal> {
             continue;
         }
         bytes += bytes_of(&proposal.command);
-        if bytes > BATCH_BYTES && !batch.is_empty() {
+        let first = batch.first().map(|first: &Proposal| first.command.level());
+        if first.is_some_and(|level| bytes > BATCH_BYTES || level != proposal.command.level()) {
             gathered.push_front(proposal);
             break;
         }
@@ -125,6 +129,9 @@ async fn decide(shared: &Shared, commands: Arc<Vec<Command>>, until: Instant) ->
     loop {
         let attempt = (Instant::now() + ATTEMPT).min(until);
         let leader = shared.leader();
+        if let Err(denied) = leader_understands(shared, leader, level_of(&commands)) {
+            return Ok(vec![Answer::Denied(denied); commands.len()]);
+        }
         let outcome = match &shared.group {
             Some(group) if leader.is_none_or(|leader| leader == shared.me) => {
                 log(group, commands.clone(), attempt).await
@@ -145,13 +152,40 @@ async fn decide(shared: &Shared, commands: Arc<Vec<Command>>, until: Instant) ->
     }
 }
 
+fn level_of(commands: &[Command]) -> u16 {
+    commands.iter().map(Command::level).max().unwrap_or(FIRST_LEVEL)
+}
+
+/// A leader of a lower level could not even read the proposal, to say why it is refused.
+fn leader_understands(shared: &Shared, leader: Option<NodeId>, level: u16) -> Result<(), Denied> {
+    let Some(leader) = leader.filter(|_| level > FIRST_LEVEL) else { return Ok(()) };
+    let voters = shared.voters();
+    shared.copies.read(|directory| match directory.member(leader) {
+        Some(member) if member.level < level => directory.all_understand(level, &voters),
+        _ => Ok(()),
+    })
+}
+
 /// Logs what another agent proposes, if this agent leads.
 pub(crate) async fn log_here(group: &Group, commands: Vec<Command>) -> Result<Vec<Answer>, Option<NodeId>> {
     log(group, Arc::new(commands), Instant::now() + ATTEMPT).await
 }
 
-/// Logs a batch if this agent leads; else says who might.
+/// Logs a batch if this agent leads, and before it that it may be logged; else says who might.
 async fn log(group: &Group, commands: Arc<Vec<Command>>, until: Instant) -> Result<Vec<Answer>, Option<NodeId>> {
+    let level = level_of(&commands);
+    let is_above = level > group.machine.read().directory.level();
+    if is_above {
+        let voters = group.voters().into_iter().collect();
+        let answers = write(group, Arc::new(vec![Command::RaiseLevel { level, voters }]), until).await?;
+        if let Some(Answer::Denied(denied)) = answers.into_iter().next() {
+            return Ok(vec![Answer::Denied(denied); commands.len()]);
+        }
+    }
+    write(group, commands, until).await
+}
+
+async fn write(group: &Group, commands: Arc<Vec<Command>>, until: Instant) -> Result<Vec<Answer>, Option<NodeId>> {
     match timeout_at(until, group.raft.client_write(Batch(commands))).await {
         Ok(Ok(written)) => {
             let Answers(answers) = written.data;
@@ -199,5 +233,24 @@ pub(crate) async fn read_name(shared: &Shared, name: &str) -> Result<Option<Name
             return Err(ProposeError::NoQuorum);
         }
         sleep(RETRY).await;
+    }
+}
+
+#[cfg(all(test, feature = "next-level"))]
+mod tests {
+    use super::*;
+
+    /// So that a command which has to wait for hosts takes no other with it.
+    #[tokio::test]
+    async fn a_batch_is_of_one_feature_level() {
+        let (mut gathered, mut waits) = (VecDeque::new(), Vec::new());
+        let (old, new) = (Command::Leave { node: NodeId(1) }, Command::Note { text: "n".to_owned() });
+        for command in [&old, &old, &new, &old] {
+            let (answer, wait) = oneshot::channel();
+            gathered.push_back(Proposal { command: command.clone(), until: Instant::now(), answer });
+            waits.push(wait);
+        }
+        let batches = std::iter::from_fn(|| Some(next_batch(&mut gathered).len()).filter(|length| *length > 0));
+        assert_eq!(batches.collect::<Vec<_>>(), [2, 1, 1]);
     }
 }

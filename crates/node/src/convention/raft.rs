@@ -18,7 +18,7 @@ use openraft::{
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, io, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
@@ -42,6 +42,13 @@ pub(crate) struct Group {
     pub(crate) raft: Raft,
     pub(crate) machine: SharedMachine,
     pub(crate) log: Log,
+}
+
+impl Group {
+    /// Who votes, by the newest entry that says so.
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+        self.raft.metrics().borrow().membership_config.voter_ids().map(NodeId).collect()
+    }
 }
 
 impl std::fmt::Debug for Group {
@@ -203,7 +210,6 @@ mod tests {
         Entry, EntryPayload, LeaderId, LogId, ServerState,
         storage::{RaftLogStorage, RaftLogStorageExt},
     };
-    use std::collections::BTreeSet;
 
     /// Nobody is reached.
     struct Nobody;

@@ -130,7 +130,7 @@ async fn answer(shared: &Arc<Shared>, from: NodeId, address: SocketAddr, request
         Request::WhoLeads => Reply::Leader(shared.leadership()),
         Request::Certify(request) => certify(shared, from, &request),
         Request::Stand => stand(shared),
-        Request::About => Reply::About(doctor::about()),
+        Request::About => Reply::About(doctor::about(shared)),
         Request::DialBack => doctor::dial_back(shared, from).await,
         Request::Append(_) | Request::Vote(_) => answer_raft(shared, request).await,
         Request::Snapshot { .. } | Request::Follow { .. } => Reply::Refused("that is asked in another way".into()),
@@ -159,6 +159,10 @@ async fn answer_raft(shared: &Shared, request: Request) -> Reply {
 
 async fn install(shared: &Shared, vote: super::store::Vote, snapshot: Snapshot<super::store::TypeConfig>) -> Reply {
     let Some(group) = &shared.group else { return no_voter() };
+    // Its own start is about to be refused, in words; Raft would take a snapshot that does not read for a broken disk.
+    if super::store::level_of(&snapshot.snapshot).is_some_and(|level| level > shared.feature_level) {
+        return Reply::Refused("the snapshot is of a later feature level".into());
+    }
     match group.raft.install_full_snapshot(vote, snapshot).await {
         Ok(response) => Reply::Snapshot(response.vote),
         Err(error) => Reply::Refused(error.to_string()),
@@ -250,6 +254,8 @@ fn may_propose(from: NodeId, command: &Command) -> bool {
         Command::Started { .. } | Command::StartFailed { .. } => true,
         Command::Released { .. } | Command::GivenUp { .. } => true,
         Command::Evict { .. } | Command::RevokeToken { .. } | Command::CreateToken { .. } => true,
+        #[cfg(feature = "next-level")]
+        Command::Note { .. } => true,
         _ => false,
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// What is told to others as the address to dial.
     pub(crate) advertise: Option<String>,
     pub(crate) witness: bool,
+    /// What this agent understands.
+    pub(crate) feature_level: u16,
     pub(crate) proposals: Proposals,
     pub(crate) peers: Arc<Peers>,
     pub(crate) seen: Seen,

@@ -277,6 +277,7 @@ pub(super) async fn build(start: Start) -> Result<(Arc<Shared>, mpsc::Receiver<P
         identity,
         advertise: config.advertise,
         witness: config.witness,
+        feature_level: config.feature_level,
         proposals,
         peers: peers.clone(),
         seen: Seen::new(me, boot),

@@ -177,14 +177,18 @@ pub(crate) async fn be_known_again(shared: Arc<Shared>) {
 async fn be_known(shared: &Shared) -> Option<u64> {
     loop {
         let address = shared.says_address();
-        let command = Command::BootStarted { node: shared.me, boot: shared.boot, address };
+        let (node, boot, level) = (shared.me, shared.boot, shared.feature_level);
+        let command = Command::BootStarted { node, boot, address, level };
         match shared.proposals.propose(command).await {
             Ok(Answer::Booted { generation }) => return Some(generation),
             Ok(answer) => tracing::warn!(?answer, "an unexpected answer to this agent's start"),
             Err(ProposeError::Denied(denied)) => {
                 tracing::error!(%denied, "the convention does not let this agent in");
-                let over = if matches!(denied, Denied::BootOver { .. }) { Over::BootOver } else { Over::NotMember };
-                shared.over.send_replace(Some(over));
+                shared.over.send_replace(Some(match denied {
+                    Denied::BootOver { .. } => Over::BootOver,
+                    Denied::Outdated { has, needs, .. } => Over::Outdated { has, needs },
+                    _ => Over::NotMember,
+                }));
                 return None;
             }
             Err(error) => tracing::info!(why = %error, "waiting for the convention's leader"),
@@ -256,6 +260,7 @@ fn founder(shared: &Shared) -> Joiner {
         boot: shared.boot,
         role: Role::Voter,
         witness: shared.witness,
+        level: shared.feature_level,
     }
 }
 

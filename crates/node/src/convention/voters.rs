@@ -90,7 +90,7 @@ async fn change(group: &Group, wanted: &BTreeSet<NodeId>, nodes: &BTreeSet<NodeI
 mod tests {
     use super::*;
     use odeon_cluster::directory::{Command, Convention, Joiner, Secret, Token, TokenId};
-    use odeon_protocol::{Boot, ConventionId};
+    use odeon_protocol::{Boot, ConventionId, level::FEATURE_LEVEL};
 
     fn joiner(number: u64, role: Role) -> Joiner {
         Joiner {
@@ -101,6 +101,7 @@ mod tests {
             boot: Boot(1),
             role,
             witness: false,
+            level: FEATURE_LEVEL,
         }
     }
 

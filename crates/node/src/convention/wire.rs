@@ -1,11 +1,13 @@
-//! What agents say to each other on a control connection beside [`odeon_protocol::peer`], in postcard. Variants and
-//! fields are added at the end only.
+//! What agents say to each other on a control connection beside [`odeon_protocol::peer`], in postcard. It grows as
+//! [`odeon_protocol::level`] says: variants and fields at the end only.
 
 use super::{
     error::CallError,
     store::{SnapshotMeta, TypeConfig, Vote},
 };
 use odeon_cluster::directory::Delta;
+#[cfg(feature = "next-level")]
+use odeon_protocol::level::{added, is_default};
 use odeon_protocol::{
     NodeId,
     peer::{PeerReply, PeerRequest},
@@ -100,6 +102,10 @@ pub(crate) struct About {
     pub(crate) feature_level: u16,
     /// Microseconds since 1970.
     pub(crate) wall: u64,
+    /// The version of the directory that its copy has; 0 from an agent that does not say it.
+    #[cfg(feature = "next-level")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "added")]
+    pub(crate) copy: u64,
 }
 
 impl Reply {
@@ -135,15 +141,34 @@ pub(crate) enum Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use odeon_protocol::control::encode;
+    use odeon_protocol::{control::encode, level::decode_known};
 
     #[test]
     fn variants_keep_their_numbers() {
         let requests = [Request::WhoLeads, Request::Stand, Request::About, Request::DialBack];
         assert_eq!(requests.map(|request| encode(&request)), [[5], [8], [9], [10]]);
-        let about = About { version: "1".into(), feature_level: 2, wall: 3 };
+        let about = About {
+            version: "1".into(),
+            feature_level: 2,
+            wall: 3,
+            #[cfg(feature = "next-level")]
+            copy: 0,
+        };
         assert_eq!(encode(&Reply::About(about)), [10, 1, b'1', 2, 3]);
         assert_eq!(encode(&Reply::DialledBack { address: "a".into(), outcome: Ok(()) }), [11, 1, b'a', 0]);
         assert_eq!(encode(&Reply::Refused("r".into())), [9, 1, b'r']);
+    }
+
+    /// An agent of the next level says more, one of the level before less.
+    #[test]
+    fn what_an_agent_of_another_level_says_of_itself_is_read() {
+        let short = [10, 1, b'1', 1, 3];
+        for said in [&short[..], &[10, 1, b'1', 1, 3, 7]] {
+            let Ok(Reply::About(about)) = decode_known(said) else { panic!("{said:?} is read") };
+            assert_eq!((about.version.as_str(), about.feature_level, about.wall), ("1", 1, 3));
+            #[cfg(feature = "next-level")]
+            assert_eq!(about.copy, if said == short { 0 } else { 7 });
+        }
+        assert!(decode_known::<Reply>(&short[..4]).is_err());
     }
 }

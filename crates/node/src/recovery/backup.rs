@@ -156,7 +156,8 @@ impl Backup {
         if body.len() as u64 > length || blake3::hash(body).as_bytes() != hash {
             return Err(Fault::Damaged("its checksum is wrong".to_owned()));
         }
-        postcard::from_bytes(body).map_err(|error| Fault::Damaged(format!("it does not decode ({error})")))
+        postcard::from_bytes(body)
+            .map_err(|error| Fault::Damaged(format!("it does not decode ({error}), or a later Odeon has written it")))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     identity::{Belonging, DataDir, DataDirError, aside, put},
 };
 use odeon_cluster::directory::{Denied, Joiner, Recovery, Role};
-use odeon_protocol::Boot;
+use odeon_protocol::{Boot, level::FEATURE_LEVEL};
 use odeon_transport::tls::{Authority, NodeKey, TlsError};
 use std::{
     io,
@@ -129,6 +129,7 @@ fn beginning(backup: &Backup, key: &NodeKey, name: &str) -> Result<store::Beginn
         boot: Boot(0),
         role: Role::Voter,
         witness: false,
+        level: FEATURE_LEVEL,
     };
     // Whatever was recovered since the backup was taken has raised the numbers as well, and given out higher ones.
     let steps = 1 + unix_now().saturating_sub(backup.taken).div_ceil(SECONDS_OF_A_RECOVERY);
@@ -161,6 +162,7 @@ pub(super) mod tests {
             boot: Boot(1),
             role: Role::Voter,
             witness: false,
+            level: FEATURE_LEVEL,
         };
         let roots = vec![authority.certificate().to_vec()];
         let mut directory = Directory::default();

@@ -14,7 +14,7 @@ use odeon_cluster::{
     directory::{Denied, Joiner, Recovery, Standing},
     lease::TIMING,
 };
-use odeon_protocol::{NodeId, Time};
+use odeon_protocol::{NodeId, Time, level::FEATURE_LEVEL};
 use odeon_transport::tls::NodeKey;
 use std::{
     fs, io,
@@ -221,6 +221,7 @@ impl Survivor {
             boot: member.boot,
             role: member.role,
             witness: member.witness,
+            level: FEATURE_LEVEL,
         };
         let recovery = Recovery { keeper, lost: self.lost().into_iter().collect(), steps: 1 };
         let directory = self.kept.directory.recovered(&recovery).map_err(denied)?;
@@ -267,6 +268,7 @@ mod tests {
             boot: Boot(1),
             role: Role::Voter,
             witness: false,
+            level: FEATURE_LEVEL,
         };
         let convention = Convention { id: ConventionId(7), ca_cert: vec![1] };
         let mut directory = Directory::default();

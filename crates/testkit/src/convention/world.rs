@@ -15,6 +15,7 @@ use odeon_node::convention::{Handle, Lease, StartError, admit_simulated};
 use odeon_protocol::{
     Direct, Serial, Time,
     control::{OnStop, Policy, WireCodec},
+    level::FEATURE_LEVEL,
     simulated,
 };
 use odeon_transport::quic::simulated::Packet;
@@ -173,6 +174,7 @@ impl World {
             boot: odeon_protocol::Boot(1),
             role: Role::Voter,
             witness: false,
+            level: FEATURE_LEVEL,
         };
         let admitted = Arc::new(Mutex::new(None));
         let outcome = admitted.clone();

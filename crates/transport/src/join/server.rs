@@ -5,6 +5,7 @@ use crate::{BoxFuture, join::Grant, tls::PublicKey};
 use odeon_protocol::{
     control::encode,
     directory::{Joiner, TokenId},
+    level::JoinDetails,
     limits::JOIN_REQUEST_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ impl Attempt {
             boot: request.boot,
             role: request.role,
             witness: request.witness,
+            level: JoinDetails::read(&request.details).level,
         };
         Ok((key, joiner))
     }

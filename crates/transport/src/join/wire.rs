@@ -26,7 +26,7 @@ pub struct JoinRequest {
     pub role: Role,
     /// Votes, hosts no actors.
     pub witness: bool,
-    /// Whatever else the two agents agree on.
+    /// Whatever else the two agents agree on: [`JoinDetails`](odeon_protocol::level::JoinDetails).
     pub details: Vec<u8>,
     /// Why it may.
     pub proof: Proof,

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::convention::copies::announce;
 use odeon_cluster::directory::{Answer, Command, Delta, Directory, Feed};
+use odeon_protocol::level::{FEATURE_LEVEL, decode_known};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError, storage::RaftStateMachine};
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::{io, path::Path, sync::Arc};
@@ -24,6 +25,7 @@ impl Machine {
     pub(super) fn new(snapshot: Option<(SnapshotMeta, Arc<Vec<u8>>)>, path: &Path) -> Result<Self, OpenError> {
         let mut machine = Self::default();
         if let Some((meta, data)) = snapshot {
+            check_level(&data, path)?;
             machine.restore(&meta, &data).map_err(|why| OpenError::Content {
                 path: path.to_owned(),
                 what: "the snapshot",
@@ -71,6 +73,21 @@ impl Machine {
             }
         }
     }
+}
+
+/// A later build's snapshot may read well, and stand for more than is read of it.
+fn check_level(snapshot: &[u8], path: &Path) -> Result<(), OpenError> {
+    match level_of(snapshot) {
+        Some(needs) if needs > FEATURE_LEVEL => {
+            Err(OpenError::Later { path: path.to_owned(), has: FEATURE_LEVEL, needs })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The directory's level, which is the first in its snapshot whatever else there is.
+pub(crate) fn level_of(snapshot: &[u8]) -> Option<u16> {
+    decode_known(snapshot).ok()
 }
 
 impl Machine {

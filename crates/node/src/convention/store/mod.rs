@@ -14,7 +14,7 @@ mod writer;
 
 pub(crate) use anew::{Beginning, Kept};
 pub(crate) use log::{Log, open};
-pub(crate) use machine::SharedMachine;
+pub(crate) use machine::{SharedMachine, level_of};
 pub use medium::Disk;
 pub(crate) use medium::Medium;
 pub(crate) use writer::OpenError;

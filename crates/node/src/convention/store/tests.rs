@@ -1,6 +1,6 @@
 use super::*;
 use odeon_cluster::directory::{Convention, Joiner, Role, Secret, Token, TokenId};
-use odeon_protocol::{Boot, ConventionId, NodeId};
+use odeon_protocol::{Boot, ConventionId, NodeId, level::FEATURE_LEVEL};
 use openraft::{
     EntryPayload, LeaderId, RaftLogReader, RaftSnapshotBuilder,
     storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
@@ -38,6 +38,7 @@ fn founding() -> Command {
         boot: Boot(1),
         role: Role::Voter,
         witness: false,
+        level: FEATURE_LEVEL,
     };
     let convention = Convention { id: ConventionId(1), ca_cert: vec![1] };
     Command::Found { convention, ca_key: Secret(b"hush".to_vec()), founder }
@@ -112,6 +113,50 @@ async fn a_file_that_is_none_is_named() {
     std::fs::write(&path, b"this is no database").unwrap();
     let error = open(&Medium::File(path.clone()), Arc::new(watch::Sender::new(0))).err().unwrap().to_string();
     assert!(error.contains("directory.redb") && error.contains("restore it"), "{error}");
+}
+
+/// What a build of the next feature level has left: the log was raised to it, and then came what this build cannot read.
+async fn of_a_later_build(dir: &Path, raised: bool) -> std::path::PathBuf {
+    let (mut log, _) = open_in(dir);
+    let raise = Command::RaiseLevel { level: FEATURE_LEVEL + 1, voters: Vec::new() };
+    let commands = if raised { vec![raise] } else { Vec::new() };
+    log.blocking_append([entry(0, vec![founding()]), entry(1, commands)]).await.unwrap();
+    log.close().await;
+    let path = dir.join("directory.redb");
+    let database = redb::Database::open(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(redb::TableDefinition::<u64, &[u8]>::new("log")).unwrap().insert(2, &[0xff; 9][..]).unwrap();
+    write.commit().unwrap();
+    path
+}
+
+fn refused(path: &Path) -> String {
+    open(&Medium::File(path.to_owned()), Arc::new(watch::Sender::new(0))).err().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_log_that_a_later_build_wrote_is_refused_with_its_level() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let said = refused(&of_a_later_build(dirs[0].path(), true).await);
+    assert!(said.contains(&format!("start an Odeon of level {} or later", FEATURE_LEVEL + 1)), "{said}");
+    let said = refused(&of_a_later_build(dirs[1].path(), false).await);
+    assert!(said.contains("a log entry does not decode"), "{said}");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_higher_level_is_refused_although_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let Command::Found { convention, ca_key, founder } = founding() else { unreachable!() };
+    let founder = Joiner { level: FEATURE_LEVEL + 1, ..founder };
+    let mut directory = odeon_cluster::Directory::default();
+    directory.apply(&Command::Found { convention, ca_key, founder });
+    directory.apply(&Command::RaiseLevel { level: FEATURE_LEVEL + 1, voters: Vec::new() });
+    let path = dir.path().join("directory.redb");
+    Beginning { directory, voter: NodeId(1), term: 1, index: 1, recovery: 0 }.write(&path).unwrap();
+    let kept = Kept::read(&path);
+    assert!(matches!(kept, Err(OpenError::Later { .. })), "{kept:?}");
+    let said = refused(&path);
+    assert!(said.contains(&format!("this Odeon is of level {FEATURE_LEVEL}: start an Odeon of level")), "{said}");
 }
 
 /// A file whose log goes beyond what is known to be committed.

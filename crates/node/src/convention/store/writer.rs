@@ -4,11 +4,14 @@
 //!   Raft rests, and with it this host's vote and its leadership. Every other failure is for good.
 
 use super::{
-    Entry, LogId, SnapshotMeta, TypeConfig, Vote,
+    Batch, Entry, LogId, SnapshotMeta, TypeConfig, Vote,
+    machine::level_of,
     medium::{Disk, Medium},
 };
 use crate::queue::Queue;
-use openraft::storage::LogFlushed;
+use odeon_cluster::directory::Command;
+use odeon_protocol::level::{FEATURE_LEVEL, FIRST_LEVEL};
+use openraft::{EntryPayload, storage::LogFlushed};
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
@@ -69,6 +72,9 @@ pub(super) enum Write {
     },
 }
 
+/// A snapshot and what it is of.
+type Snapshot = (SnapshotMeta, Arc<Vec<u8>>);
+
 /// What was on disk when the file was opened.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -76,7 +82,7 @@ pub(super) struct Found {
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     pub(super) entries: Vec<Entry>,
-    pub(super) snapshot: Option<(SnapshotMeta, Arc<Vec<u8>>)>,
+    pub(super) snapshot: Option<Snapshot>,
     pub(super) recovery: u64,
 }
 
@@ -99,8 +105,26 @@ pub(crate) enum OpenError {
         /// The first entry behind the gap.
         before: u64,
     },
+    /// It holds what came with a later feature level.
+    #[error(
+        "the directory's file {}: it may hold what came with feature level {needs}, and this Odeon is of level {has}: \
+         start an Odeon of level {needs} or later",
+        path.display()
+    )]
+    Later {
+        /// Which.
+        path: PathBuf,
+        /// This build's level.
+        has: u16,
+        /// The directory's level.
+        needs: u16,
+    },
     /// Its contents are not ours.
-    #[error("the directory's file {}: {what} does not decode ({why}): it was written by another version of Odeon", path.display())]
+    #[error(
+        "the directory's file {}: {what} does not decode ({why}): it was written by another version of Odeon: start the \
+         newest that ran here",
+        path.display()
+    )]
     Content {
         /// Which.
         path: PathBuf,
@@ -433,11 +457,6 @@ fn read_all(database: &Database, path: &Path) -> Result<Found, OpenError> {
     let transaction = database.begin_read().map_err(|error| file(error.into()))?;
     let log = transaction.open_table(LOG).map_err(|error| file(error.into()))?;
     let meta = transaction.open_table(META).map_err(|error| file(error.into()))?;
-    let mut entries = Vec::new();
-    for row in log.iter().map_err(|error| file(error.into()))? {
-        let (_, bytes) = row.map_err(|error| file(error.into()))?;
-        entries.push(decode(bytes.value(), "a log entry", path)?);
-    }
     let record = |key: &'static str| meta.get(key).map_err(|error| file(error.into()));
     let snapshot = match (record(SNAPSHOT_META)?, record(SNAPSHOT_DATA)?) {
         (Some(about), Some(data)) => {
@@ -445,6 +464,16 @@ fn read_all(database: &Database, path: &Path) -> Result<Found, OpenError> {
         }
         _ => None,
     };
+    let mut entries = Vec::new();
+    for row in log.iter().map_err(|error| file(error.into()))? {
+        let (_, bytes) = row.map_err(|error| file(error.into()))?;
+        let entry =
+            decode(bytes.value(), "a log entry", path).map_err(|error| match needs(&entries, snapshot.as_ref()) {
+                needs if needs > FEATURE_LEVEL => OpenError::Later { path: path.to_owned(), has: FEATURE_LEVEL, needs },
+                _ => error,
+            })?;
+        entries.push(entry);
+    }
     Ok(Found {
         vote: record(VOTE)?.map(|bytes| decode(bytes.value(), VOTE, path)).transpose()?,
         committed: record(COMMITTED)?
@@ -456,6 +485,19 @@ fn read_all(database: &Database, path: &Path) -> Result<Found, OpenError> {
         snapshot,
         recovery: record(RECOVERY)?.map(|bytes| decode(bytes.value(), RECOVERY, path)).transpose()?.unwrap_or(0),
     })
+}
+
+/// The feature level that commands behind these entries may have.
+fn needs(entries: &[Entry], snapshot: Option<&Snapshot>) -> u16 {
+    let raised = entries.iter().flat_map(|entry| match &entry.payload {
+        EntryPayload::Normal(Batch(commands)) => &commands[..],
+        _ => &[],
+    });
+    let raised = raised.filter_map(|command| match command {
+        Command::RaiseLevel { level, .. } => Some(*level),
+        _ => None,
+    });
+    raised.chain(snapshot.and_then(|(_, data)| level_of(data))).max().unwrap_or(FIRST_LEVEL)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str, path: &Path) -> Result<T, OpenError> {
