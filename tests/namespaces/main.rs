@@ -19,6 +19,7 @@ mod harness;
 mod isolated;
 mod large;
 mod memory;
+mod million;
 mod network;
 mod slow;
 mod walls;

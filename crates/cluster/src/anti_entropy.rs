@@ -5,15 +5,17 @@
 //! *Efficient Reconciliation and Flow Control for Anti-Entropy Protocols*, 2008. What is taken back stays as a tombstone
 //! until there are too many; who lacks forgotten tombstones gets the whole sheet.
 //!
-//! A node sends its digest to a random peer each second, and at once to the sender of a [`Hint`] that it is behind.
+//! A node sends its digest to a random peer each second, and at once to the sender of a [`Hint`] that it is behind, unless
+//! it has just asked many.
 //! The order of exchanges does not matter; lost ones only delay.
 
 use crate::{
     capability::Map,
     host::{HostView, Load},
+    rate::Rate,
 };
 use odeon_protocol::{
-    Boot, NodeId,
+    Boot, NodeId, Time,
     control::Value,
     limits::{CAPABILITY_KEY_BYTES_MAX, CAPABILITY_VALUE_BYTES_MAX, TYPE_NAME_BYTES_MAX},
 };
@@ -27,6 +29,11 @@ use std::{
 const FACTS_MAX: usize = 16 << 10;
 /// Tombstones of one sheet.
 const TOMBSTONES_MAX: usize = 256;
+/// Where there are more hosts, a change of load is left to the exchanges: announced to each, whose answer is a question, it
+/// would cost the square of their number.
+const LOAD_TOLD_MAX: usize = 32;
+/// Hints that are followed in a second. Whoever is asked tells everything that it knows, and so does the next exchange.
+const ASKS_A_SECOND: u32 = 16;
 
 /// What one may say of oneself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +114,7 @@ pub struct Facts {
     known: BTreeSet<NodeId>,
     sheets: BTreeMap<NodeId, Sheet>,
     changes: u64,
+    asks: Rate,
 }
 
 impl Facts {
@@ -114,7 +122,13 @@ impl Facts {
     #[must_use]
     pub fn new(me: NodeId, boot: Boot) -> Self {
         let sheet = Sheet { boot, ..Sheet::default() };
-        Self { me, known: BTreeSet::new(), sheets: BTreeMap::from([(me, sheet)]), changes: 0 }
+        Self {
+            me,
+            known: BTreeSet::new(),
+            sheets: BTreeMap::from([(me, sheet)]),
+            changes: 0,
+            asks: Rate::new(ASKS_A_SECOND),
+        }
     }
 
     /// How often anything but load has changed, of whichever node.
@@ -142,9 +156,10 @@ impl Facts {
         self.replace(|key| matches!(key, Key::Type(_)), facts.collect())
     }
 
-    /// Says how busy the own host is; whether anything changed.
+    /// Says how busy the own host is; whether that is to be announced.
     pub fn set_load(&mut self, load: Load) -> bool {
-        self.replace(|key| *key == Key::Load, [(Key::Load, Fact::Load(load))].into())
+        let changed = self.replace(|key| *key == Key::Load, [(Key::Load, Fact::Load(load))].into());
+        changed && self.known.len() <= LOAD_TOLD_MAX
     }
 
     /// Says whether the own host takes new actors; whether anything changed.
@@ -189,9 +204,12 @@ impl Facts {
         Hint { node: self.me, boot, version }
     }
 
-    /// Whether the sheet that a hint speaks of is wanted from its sender.
-    #[must_use]
-    pub fn behind(&self, hint: &Hint) -> bool {
+    /// Whether the sender of a hint is to be asked now.
+    pub fn wants(&mut self, hint: &Hint, now: Time) -> bool {
+        self.behind(hint) && self.asks.pass(now).is_some()
+    }
+
+    fn behind(&self, hint: &Hint) -> bool {
         let has = self.sheets.get(&hint.node).map_or_else(Default::default, |sheet| (sheet.boot, sheet.version));
         hint.node != self.me && self.known.contains(&hint.node) && has < (hint.boot, hint.version)
     }
@@ -324,6 +342,7 @@ mod tests {
     use super::*;
     use crate::capability;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn facts(number: u64, boot: u64) -> Facts {
         let mut facts = Facts::new(NodeId(number), Boot(boot));
@@ -444,6 +463,32 @@ mod tests {
         let long = Part { boot: Boot(2), after: None, ..part(3, 1, 80) };
         assert!(one.take(Delta(vec![long])).is_empty(), "a key is bounded");
         assert_eq!(one.sheets[&NodeId(2)].entries.len(), FACTS_MAX);
+    }
+
+    #[test]
+    fn load_is_announced_only_where_hosts_are_few() {
+        let mut one = facts(1, 1);
+        let load = |actors| Load { actors, ..Load::default() };
+        assert!(one.set_load(load(1)));
+        assert!(!one.set_load(load(1)), "nothing is new");
+        one.set_members((1..=1000).map(NodeId));
+        assert!(!one.set_load(load(2)));
+        assert!(one.set_capabilities(&map(&["gpu=1"])), "what a host can do is, however many there are");
+        let mut two = facts(2, 1);
+        assert_eq!(pull(&mut two, &one), [NodeId(1)]);
+        assert_eq!(view(&two, 1, 1).load.actors, 2);
+    }
+
+    #[test]
+    fn so_many_hints_are_followed_in_a_second() {
+        let mut one = facts(1, 1);
+        one.set_members((1..=1000).map(NodeId));
+        let at = |second: u64| Time::ZERO + Duration::from_secs(second);
+        let follows = |one: &mut Facts, second| {
+            let hints = (2..=1000).map(|node| Hint { node: NodeId(node), boot: Boot(1), version: 1 });
+            hints.filter(|hint| one.wants(hint, at(second))).count()
+        };
+        assert_eq!([1, 1, 2].map(|second| follows(&mut one, second)), [16, 0, 16]);
     }
 
     #[derive(Clone, Debug)]

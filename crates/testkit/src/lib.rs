@@ -11,6 +11,8 @@
 pub mod balance;
 #[cfg(feature = "simulation")]
 pub mod convention;
+#[cfg(feature = "simulation")]
+pub mod crowd;
 pub mod fuzz;
 mod host;
 mod leader;

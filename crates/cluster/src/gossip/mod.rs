@@ -3,8 +3,8 @@
 //! The driver hands in datagrams and the time, sends what [`Gossip::take_datagrams`] gives it, and calls
 //! [`Gossip::tick`] when [`Gossip::due`] says so. Timers are kept here.
 //!
-//! Who belongs comes from the directory only ([`Gossip::set_members`]); a datagram that names anyone else is dropped and
-//! counted. What comes out is a hint: nothing is freed, moved or evicted because of it.
+//! Who belongs comes from the directory only ([`Gossip::set_members`]). A datagram from or about anyone else is dropped and
+//! counted; what one says of strangers beside is left out. What comes out is a hint: nothing is freed, moved or evicted because of it.
 //!
 //! `foca` waits a fixed time before it takes a suspect for dead. Where this agent itself was late, everybody else looks
 //! dead to it; so when its timers fire late, the pending verdicts are put off by as much.
@@ -36,8 +36,6 @@ const FORGOTTEN: Duration = Duration::from_secs(6);
 /// While nobody is known to be alive, so many others are called this often.
 const CALL: Duration = Duration::from_secs(1);
 const CALLED: usize = 16;
-/// Hosts that the configuration expects; it is made before the number of hosts is known, and only dissemination rests on it.
-const HOSTS_EXPECTED: u32 = 10;
 
 const KIND_SWIM: u8 = 0;
 const KIND_HINT: u8 = 1;
@@ -136,12 +134,14 @@ struct Out {
     datagrams: Vec<(NodeId, Vec<u8>)>,
     timers: Vec<(Timer<Id>, Duration)>,
     suspicions: u64,
+    found_down: u64,
     /// `foca` does nothing by itself: everybody seems down, or its own identity is a new one that nobody knows.
     idle: bool,
 }
 
 impl Runtime<Id> for &mut Out {
     fn notify(&mut self, notification: Notification<'_, Id>) {
+        self.found_down += u64::from(matches!(notification, Notification::Rejoin(_)));
         match notification {
             Notification::Idle | Notification::Rejoin(_) => self.idle = true,
             Notification::Active => self.idle = false,
@@ -167,7 +167,7 @@ impl Gossip {
         let me = Id { node: me, boot, refutation: 0 };
         Self {
             me,
-            foca: Foca::new(me, config(), StdRng::seed_from_u64(seed), PostcardCodec),
+            foca: Foca::new(me, config(1), StdRng::seed_from_u64(seed), PostcardCodec),
             members: BTreeMap::new(),
             out: Out::default(),
             timers: BTreeMap::new(),
@@ -193,7 +193,8 @@ impl Gossip {
         self.members = members;
         if !updates.is_empty() {
             // Nothing here can fail but the encoding of an identity, which fits.
-            let _ = self.foca.apply_many(updates.into_iter(), true, &mut self.out);
+            let _ = self.foca.apply_many(updates.into_iter(), false, &mut self.out);
+            let _ = self.foca.set_config(config(self.members.len() + 1));
         }
         self.keep_timers(now);
     }
@@ -203,8 +204,8 @@ impl Gossip {
     /// # Errors
     /// It was dropped, and why.
     pub fn received(&mut self, data: &[u8], now: Time) -> Result<(), GossipError> {
-        let taken = self.check(data).and_then(|()| {
-            let handled = self.foca.handle_data(data, &mut self.out);
+        let taken = self.without_strangers(data).and_then(|data| {
+            let handled = self.foca.handle_data(&data, &mut self.out);
             handled.map_err(|error| GossipError::Decode(error.to_string()))
         });
         self.dropped += u64::from(taken.is_err());
@@ -212,13 +213,14 @@ impl Gossip {
         taken
     }
 
-    /// Whether a datagram names members only.
-    fn check(&self, mut data: &[u8]) -> Result<(), GossipError> {
+    /// A datagram between members, without what it says of others: its sender's copy of the directory may be the newer one.
+    fn without_strangers(&self, data: &[u8]) -> Result<Vec<u8>, GossipError> {
         let decode = |error: &dyn fmt::Display| GossipError::Decode(error.to_string());
         if data.len() > SWIM_BYTES_MAX {
             return Err(decode(&"it is too long"));
         }
-        let header = PostcardCodec.decode_header(&mut data).map_err(|error| decode(&error))?;
+        let mut rest = data;
+        let header = PostcardCodec.decode_header(&mut rest).map_err(|error| decode(&error))?;
         self.check_node(&header.src)?;
         if let Message::PingReq { target: of, .. }
         | Message::IndirectPing { origin: of, .. }
@@ -227,12 +229,18 @@ impl Gossip {
         {
             self.check_node(of)?;
         }
-        let Some((count, mut updates)) = data.split_first_chunk::<2>() else { return Ok(()) };
+        let Some((count, mut rest)) = rest.split_first_chunk::<2>() else { return Ok(data.to_vec()) };
+        let head = data.len() - rest.len() - count.len();
+        let (mut kept, mut updates) = (0u16, Vec::new());
         for _ in 0..u16::from_be_bytes(*count) {
-            let member: Member<Id> = PostcardCodec.decode_member(&mut updates).map_err(|error| decode(&error))?;
-            self.check_node(member.id())?;
+            let before = rest;
+            let member: Member<Id> = PostcardCodec.decode_member(&mut rest).map_err(|error| decode(&error))?;
+            if self.check_node(member.id()).is_ok() {
+                kept += 1;
+                updates.extend_from_slice(&before[..before.len() - rest.len()]);
+            }
         }
-        Ok(())
+        Ok([&data[..head], &kept.to_be_bytes(), &updates, rest].concat())
     }
 
     fn check_node(&self, id: &Id) -> Result<(), GossipError> {
@@ -259,6 +267,9 @@ impl Gossip {
         // In the order that foca wants where several are due at once.
         due.sort();
         for timer in due {
+            if self.is_refuted(&timer) {
+                continue;
+            }
             // An error says that a timer came too late to matter, which is so after a suspension.
             let _ = self.foca.handle_timer(timer, &mut self.out);
         }
@@ -268,6 +279,16 @@ impl Gossip {
         }
         self.end_forgotten_suspicions(now);
         self.keep_timers(now);
+    }
+
+    /// Whether a verdict is due on a suspicion that is over. `foca` gives none then, but tells the suspect that it was found
+    /// down, and that one comes back under a new identity.
+    fn is_refuted(&self, timer: &Timer<Id>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
+        let suspected = |member: &Member<Id>| {
+            member.id() == member_id && member.incarnation() == *incarnation && member.state() == State::Suspect
+        };
+        !self.foca.iter_membership_state().any(suspected)
     }
 
     /// `foca` drops the verdicts to come when its own identity changes, or nobody seems alive for a moment, and whoever is
@@ -364,6 +385,12 @@ impl Gossip {
         self.out.suspicions
     }
 
+    /// How often this agent heard that others took it for down.
+    #[must_use]
+    pub fn found_down(&self) -> u64 {
+        self.out.found_down
+    }
+
     /// Datagrams dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -371,9 +398,10 @@ impl Gossip {
     }
 }
 
-fn config() -> Config {
-    let expected = NonZeroU32::new(HOSTS_EXPECTED).unwrap_or(NonZeroU32::MIN);
-    let mut config = Config::new_lan(expected);
+/// News are passed on the oftener the more hosts there are: so that they reach all of them.
+fn config(hosts: usize) -> Config {
+    let hosts = u32::try_from(hosts).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    let mut config = Config::new_lan(hosts);
     config.max_packet_size = NonZeroUsize::new(SWIM_BYTES_MAX).unwrap_or(NonZeroUsize::MIN);
     config.probe_rtt = Duration::from_millis(300);
     config.suspect_to_down_after = VERDICT;

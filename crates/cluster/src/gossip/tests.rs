@@ -164,6 +164,93 @@ fn strangers_and_rubbish_are_dropped_and_counted() {
 }
 
 #[test]
+fn what_is_said_of_strangers_is_left_out_and_the_rest_is_heard() {
+    let now = Time::from_nanos(1);
+    let (mut knows, mut is_behind) = (Gossip::new(NodeId(1), Boot(1), 1), Gossip::new(NodeId(2), Boot(1), 2));
+    let of = |nodes: &[u64]| nodes.iter().map(|node| (NodeId(*node), Boot(1))).collect::<Vec<_>>();
+    knows.set_members(of(&[2, 3, 9]), now);
+    is_behind.set_members(of(&[1, 3]), now);
+    // A word from each of them is news, and so is one that says that another is down.
+    for node in [9, 3] {
+        let mut newcomer = Gossip::new(NodeId(node), Boot(1), node);
+        newcomer.set_members(of(&[1]), now);
+        newcomer.leave(now);
+        for (_, data) in newcomer.take_datagrams() {
+            knows.received(&data, now).unwrap();
+        }
+    }
+    assert_eq!(knows.states()[&NodeId(3)], Liveness::Down);
+    knows.tick(now + seconds(2));
+    let datagrams = knows.take_datagrams().into_iter().filter(|(to, _)| *to == NodeId(2));
+    for (_, data) in datagrams {
+        assert_eq!(is_behind.received(&data, now), Ok(()));
+    }
+    assert_eq!(is_behind.states()[&NodeId(3)], Liveness::Down);
+    assert_eq!((is_behind.dropped(), is_behind.states().len()), (0, 3));
+}
+
+#[test]
+fn nobody_passes_on_what_the_directory_says() {
+    let mut one = Gossip::new(NodeId(1), Boot(1), 1);
+    let mut now = Time::from_nanos(1);
+    one.set_members((1..=500).map(|node| (NodeId(node), Boot(1))), now);
+    for _ in 0..20 {
+        now = now + Duration::from_millis(100);
+        one.tick(now);
+    }
+    let datagrams = one.take_datagrams();
+    assert!(!datagrams.is_empty() && datagrams.iter().all(|(_, data)| data.len() < 60), "{datagrams:?}");
+}
+
+/// `foca` tells a suspect that it was found down when the verdict is due, though it was heard of meanwhile.
+#[test]
+fn a_refuted_suspicion_is_no_verdict() {
+    let mut now = Time::from_nanos(1);
+    let [mut one, mut two] = [1, 2].map(|node| Gossip::new(NodeId(node), Boot(1), node));
+    for agent in [&mut one, &mut two] {
+        agent.set_members([(NodeId(1), Boot(1)), (NodeId(2), Boot(1))], now);
+    }
+    // The other does not answer until it is suspected.
+    while one.suspicions() == 0 {
+        one.take_datagrams();
+        now = now + Duration::from_millis(100);
+        one.tick(now);
+    }
+    assert_eq!(one.states()[&NodeId(2)], Liveness::Suspect);
+    for _ in 0..100 {
+        one.tick(now);
+        one.take_datagrams().iter().for_each(|(_, data)| two.received(data, now).unwrap());
+        two.take_datagrams().iter().for_each(|(_, data)| one.received(data, now).unwrap());
+        now = now + Duration::from_millis(100);
+    }
+    assert_eq!(one.states()[&NodeId(2)], Liveness::Up);
+    assert_eq!((one.suspicions(), two.found_down()), (1, 0));
+}
+
+#[test]
+fn news_are_passed_on_the_oftener_the_more_hosts_there_are() {
+    let passed_on = |hosts: u64| {
+        let mut now = Time::from_nanos(1);
+        let (mut one, mut leaver) = (Gossip::new(NodeId(1), Boot(1), 1), Gossip::new(NodeId(2), Boot(1), 2));
+        one.set_members((1..=hosts).map(|node| (NodeId(node), Boot(1))), now);
+        leaver.set_members([(NodeId(1), Boot(1))], now);
+        leaver.leave(now);
+        leaver.take_datagrams().into_iter().for_each(|(_, data)| one.received(&data, now).unwrap());
+        for _ in 0..30 {
+            now = now + Duration::from_millis(50);
+            one.tick(now);
+        }
+        let says_something = |(_, data): &(NodeId, Vec<u8>)| {
+            let mut rest = &data[..];
+            let _: foca::Header<Id> = PostcardCodec.decode_header(&mut rest).unwrap();
+            rest.split_first_chunk::<2>().is_some_and(|(count, _)| u16::from_be_bytes(*count) > 0)
+        };
+        one.take_datagrams().iter().filter(|datagram| says_something(datagram)).count()
+    };
+    assert_eq!([10, 1000].map(passed_on), [4, 12]);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let run = || {
         let mut world = World::new(4);

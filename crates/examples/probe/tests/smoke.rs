@@ -6,7 +6,8 @@
 use odeon::prelude::*;
 use probe::{
     Add, Alive, Blob, Changes, Claim, Claimant, Claims, Counter, Crasher, Crowd, Echo, Echoer, Enable, Exits, Flood,
-    Gaps, Get, Next, Panic, Parent, Relay, Send, Sequence, Size, Sleep, Slow, Spawn, Steward, StopChild, Time, Witness,
+    Gaps, Get, Name, Namer, Next, Panic, Parent, Relay, Send, Sequence, Size, Sleep, Slow, Spawn, Steward, StopChild,
+    Time, Witness,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ fn system() -> System {
         .register::<Sequence>()
         .register::<Relay>()
         .register::<Crowd>()
+        .register::<Namer>()
         .register::<Steward>()
         .register::<Witness>()
         .register::<Claimant>()
@@ -43,6 +45,19 @@ async fn echo_answers_where_it_is_and_how_much_it_got() -> odeon::Result {
     assert!(echo.sleep(Sleep { ms: 20 }).await?.slept_ms >= 20);
     assert_eq!(as_json(&echo.blob(Blob { bytes: 5 }).await?), json!("xxxxx"));
     assert_eq!(as_json(&echo.size(Size { data: "x".repeat(70_000) }).await?), json!({"bytes": 70_000}));
+    system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namer_creates_each_name_once() -> odeon::Result {
+    let system = system();
+    let namer = system.create::<Namer>(()).await?;
+    for _ in 0..2 {
+        let granted = namer.name(Name { from: 5, until: 55, at_once: 8, on: None }).await?;
+        assert_eq!((granted.granted, granted.failed, granted.why), (50, 0, None));
+    }
+    assert!(system.find::<Counter>("54").await?.is_some() && system.find::<Counter>("55").await?.is_none());
     system.stop().await;
     Ok(())
 }

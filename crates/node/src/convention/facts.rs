@@ -1,9 +1,9 @@
 //! Capabilities, types and load: each host the only writer of its own, spread by anti-entropy.
 //!
 //! Each second a digest goes to a random peer, whose answer is what this agent lacks; a change of the own facts is
-//! announced to everybody at once, and whoever is behind asks.
+//! announced to everybody at once (one of load only where hosts are few), and whoever is behind asks.
 
-use super::{clock::random, shared::Shared};
+use super::{clock::random, now, shared::Shared};
 use odeon_cluster::{
     anti_entropy::{Delta, Digest, Facts as Sheets, Hint},
     gossip::Datagram,
@@ -28,6 +28,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const EXCHANGE: Duration = Duration::from_secs(2);
 /// How long a newcomer waits for its first exchanges.
 const CATCH_UP: Duration = Duration::from_secs(1);
+/// So many are asked first: each may answer with all that is known.
+const CATCH_UP_PEERS: usize = 8;
 /// Changes that come close together are announced together.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -45,7 +47,7 @@ impl Facts {
         Self { sheets: Mutex::new(Sheets::new(me, boot)), changed: Notify::new(), changes: watch::Sender::new(0) }
     }
 
-    /// Changes what this host says of itself; `change` answers whether anything is new.
+    /// Changes what this host says of itself; `change` answers whether others are to be told.
     pub(crate) fn set(&self, change: impl FnOnce(&mut Sheets) -> bool) {
         let changed = change(&mut self.sheets.lock());
         if changed {
@@ -124,16 +126,19 @@ fn announce(shared: &Shared) {
 /// Another agent says that its facts have changed.
 pub(crate) fn heard(shared: &Arc<Shared>, from: NodeId, hint: &Hint) {
     know_members(shared);
-    if shared.peers.facts().sheets.lock().behind(hint) {
+    if shared.peers.facts().sheets.lock().wants(hint, now()) {
         tokio::spawn(pull(shared.clone(), from));
     }
 }
 
-/// Asks every connected peer, and has them ask: a host that is ready knows what the others can do, and they know it.
+/// Asks connected peers, and has all of them ask: a host that is ready knows what the others can do, and they know it.
 pub(crate) async fn catch_up(shared: &Arc<Shared>) {
     know_members(shared);
-    let mut pulls = JoinSet::new();
-    for (node, _) in shared.peers.connected() {
+    let (mut peers, mut pulls) = (shared.peers.connected(), JoinSet::new());
+    while peers.len() > CATCH_UP_PEERS {
+        peers.swap_remove(random() as usize % peers.len());
+    }
+    for (node, _) in peers {
         pulls.spawn(pull(shared.clone(), node));
     }
     // A peer that does not answer in time is asked again by the rounds that follow.

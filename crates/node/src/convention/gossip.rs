@@ -1,6 +1,7 @@
 //! Drives the failure detector: its datagrams travel on the control connections, its timers run here.
 
 use super::{clock::random, facts, now, shared::Shared};
+use bytes::Bytes;
 use odeon_cluster::{
     gossip::{Datagram, Gossip},
     host::Liveness,
@@ -103,10 +104,12 @@ pub(crate) fn leave(shared: &Shared) {
 }
 
 fn send(shared: &Shared, node: NodeId, body: Vec<u8>) {
+    let body = Bytes::from(Datagram::Swim(body).encode());
     match shared.peers.connected_to(node) {
         // Gossip is made for datagrams that are lost.
-        Some(control) => drop(control.datagram(Datagram::Swim(body).encode().into())),
-        None => shared.peers.want(node),
+        Some(control) => drop(control.datagram(body)),
+        // But for few: where there are many hosts, most are spoken to for the first time.
+        None => shared.peers.want_to_tell(node, body),
     }
 }
 

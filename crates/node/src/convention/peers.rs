@@ -258,13 +258,23 @@ impl Peers {
 
     /// Has the peer dialled in the background, unless it is connected or being dialled.
     pub(crate) fn want(&self, node: NodeId) {
+        self.dial_for(node, |_| ());
+    }
+
+    /// The same, and sends it a datagram then; one while it is being dialled is dropped.
+    pub(crate) fn want_to_tell(&self, node: NodeId, body: Bytes) {
+        self.dial_for(node, |control| drop(control.datagram(body)));
+    }
+
+    fn dial_for(&self, node: NodeId, then: impl FnOnce(&Control) + Send + 'static) {
         let Some(this) = self.this.upgrade() else { return };
         if self.way(node).dialling.try_lock().is_err() {
             return;
         }
         self.runtime.spawn(async move {
-            if let Err(error) = this.control(node).await {
-                tracing::debug!(%error, "dialling");
+            match this.control(node).await {
+                Ok(control) => then(&control),
+                Err(error) => tracing::debug!(%error, "dialling"),
             }
         });
     }
