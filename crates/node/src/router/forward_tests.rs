@@ -521,3 +521,30 @@ async fn what_clients_tell_and_what_is_given_back_is_counted() {
     assert_eq!(returned, [(Reason::NoSuchActor, 3)], "a fence is no message");
     assert_eq!(world.metrics.returned.get(), 3);
 }
+
+/// It told the process that had given it back, too, where the same number is that of another ask.
+#[tokio::test]
+async fn an_ask_that_comes_back_fails_at_its_asker_alone() {
+    let mut world = World::new();
+    let (asker, target) = (at(ME, 2, 1), at(FAR, 5, 1));
+    let ask = message(Kind::Ask, asker, target, None);
+    world.take(W1, &ask);
+    let forwarder = at(ME, 2, 2);
+    let forwarded = Frame::new(
+        Header { from: forwarder, to: target, correlation: 8, ..Header::new(Kind::Ask) },
+        &[Extension::ReplyTo { to: at(ME, 3, 1), correlation: 9 }],
+        b"",
+    );
+    world.take(W1, &forwarded);
+    world.peers.frames.lock().clear();
+    let why = Why::not_run(Reason::NoSuchActor, "it has ended");
+    for message in [ask, forwarded] {
+        world.take_from_far(&Frame::read(back::returned(&message, &why).freeze()).unwrap());
+    }
+    assert_eq!(world.far().len(), 0);
+    let seen = |frames: Vec<Frame>| -> Vec<_> {
+        frames.iter().map(|frame| (frame.header.kind, frame.header.to, frame.header.correlation)).collect()
+    };
+    assert_eq!(seen(world.out(W1).await), [(Kind::Returned, asker, 7), (Kind::Returned, forwarder, 8)]);
+    assert_eq!(seen(world.out(W2).await), [(Kind::Failure, at(ME, 3, 1), 9)]);
+}

@@ -457,10 +457,8 @@ impl Router {
                 return self.hold_for_another(name, message, header.from, Turn::First);
             }
         }
-        if let (asker, correlation) = back::asker(&back)
-            && correlation != 0
-            && asker != header.to
-        {
+        // Only a forwarded ask has another asker than the sender whom it comes back to.
+        if let Some((asker, correlation)) = back.reply_to().filter(|(asker, _)| *asker != header.to) {
             let (reason, text) = back.reason().unwrap_or((Reason::NoSuchActor, ""));
             let why = Why { reason, text: text.to_owned(), may_have_run: header.has(flags::MAY_HAVE_RUN) };
             self.fail((asker, correlation), header.from, &why);
