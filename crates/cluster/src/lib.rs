@@ -10,6 +10,7 @@
 //! | [`capability`], [`requirement`] | what hosts can do, what actors ask of them |
 //! | [`host`], [`placement`] | hosts as others see them, and which of them an actor gets |
 //! | [`troupe`] | which member takes a message, when troupes grow and shrink |
+//! | [`voters`] | who votes on the directory, and who stands by to |
 //! | [`lease`] | until when a host may run named actors |
 //! | [`gossip`] | who seems alive |
 //! | [`anti_entropy`] | how capabilities and load spread |
@@ -29,6 +30,7 @@ pub mod requirement;
 #[cfg(test)]
 mod testing;
 pub mod troupe;
+pub mod voters;
 
 pub use directory::Directory;
 pub use host::{HostView, Liveness, Load};

@@ -393,6 +393,25 @@ fn an_evicted_host_is_kept_out() {
 }
 
 #[test]
+fn a_host_that_stands_by_takes_the_place_of_a_voter() {
+    let [one, two, three] = three();
+    let four = Host::join("four", &one, &one.token(Role::Voter)).expect("the fourth joins");
+    four.ready();
+    for host in [&one, &two, &three, &four] {
+        eventually("the fourth stands by", || host.handle.status().stand_bys == ["four"]);
+        assert_eq!(host.handle.status().voters.len(), 3);
+    }
+    one.run(one.handle.evict(three.handle.me())).expect("evicted");
+    for host in [&one, &two, &four] {
+        eventually("it votes", || {
+            let status = host.handle.status();
+            status.voters.len() == 3 && status.voters.contains(&"four".to_owned()) && status.stand_bys.is_empty()
+        });
+    }
+    assert!(matches!(four.claim("test.type/a"), Answer::Granted { .. }));
+}
+
+#[test]
 fn a_whole_convention_comes_back() {
     let hosts = three();
     assert!(matches!(hosts[1].claim("test.type/a"), Answer::Granted { .. }));

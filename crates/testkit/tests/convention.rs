@@ -66,6 +66,31 @@ fn a_leader_whose_disk_is_full_is_replaced() {
 }
 
 #[test]
+fn a_voter_that_is_lost_is_replaced_and_one_that_is_away_for_a_moment_is_not() {
+    show();
+    for seed in 0..8 {
+        convention::voters_lost(seed).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
+fn a_voter_whose_disk_stays_full_is_replaced() {
+    show();
+    for seed in 0..4 {
+        let report = convention::voter_full(seed).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(report.boots_over, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_guarantee_holds_where_hosts_stand_by() {
+    show();
+    for (seed, hosts) in (0..12).zip([4, 6, 7].into_iter().cycle()) {
+        convention::run_of(seed, hosts).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
 fn each_planted_fault_is_found() {
     // Each on a thread of its own: a fault is planted into what runs on its thread.
     let search = |fault| {

@@ -25,6 +25,9 @@ pub(crate) async fn status(client: &Client, as_json: bool) -> Outcome {
     row("convention", output::cell(&status["convention"]));
     row("leader", output::cell(&status["leader"]));
     row("voters", output::cell(&status["voters"]));
+    if status["stand_bys"].as_array().is_some_and(|hosts| !hosts.is_empty()) {
+        row("stand-bys", output::cell(&status["stand_bys"]));
+    }
     row("hosts", format!("{} ({} up)", output::cell(&status["hosts"]), output::cell(&status["up"])));
     row("names", output::cell(&status["names"]));
     row("actors", output::cell(&status["actors"]));

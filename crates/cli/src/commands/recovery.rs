@@ -82,9 +82,9 @@ fn explain(data: &Path, kept: &Kept) {
         "grant is ever made again, and what it was made to is refused. All of this host's log is taken, also the",
     );
     output::line(
-        "entries that no majority may have had. The other voters are evicted: remove their data directories, and",
+        "entries that no majority may have had. The other voters, and who stood by, are evicted: remove their data",
     );
-    output::line("have them join again with a token.");
+    output::line("directories, and have them join again with a token.");
 }
 
 fn ago(written: Option<SystemTime>) -> String {

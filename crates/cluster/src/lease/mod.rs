@@ -85,6 +85,8 @@ struct Entry {
     since: Time,
     /// When this boot's last renewal arrived; the election or its first sight before that.
     renewed: Time,
+    /// Since when this boot's renewals arrive without a gap; nothing before the first.
+    steady: Option<Time>,
     /// Whether this generation ends: it is renewed no more.
     lost: Ending,
     /// Whether this boot does.
@@ -133,11 +135,13 @@ impl Leases {
         if renewal.boot < member.boot || (renewal.boot == member.boot && member.dead) {
             return Arrived::Answer(Renewed::BootOver);
         }
+        let gap = self.timing.pause;
         let entry = self.entry(renewal.node, member.boot, member.generation, now);
         if renewal.boot > member.boot {
             return Arrived::Dropped;
         }
         // Whatever its generation, the boot lives.
+        entry.steady = entry.steady.filter(|_| now.since(entry.renewed) < gap).or(Some(now));
         entry.renewed = now;
         if renewal.generation < member.generation {
             return Arrived::Answer(Renewed::Lost { generation: member.generation });
@@ -225,7 +229,7 @@ impl Leases {
         (self.elected, self.in_round) = (now, None);
         self.waiting.clear();
         for entry in self.entries.values_mut() {
-            (entry.since, entry.renewed) = (now, now);
+            (entry.since, entry.renewed, entry.steady) = (now, now, None);
             for ending in [&mut entry.lost, &mut entry.dead] {
                 if *ending == Ending::Due {
                     *ending = Ending::No;
@@ -240,10 +244,17 @@ impl Leases {
         now.since(self.entries.get(&node).map_or(self.elected, |entry| entry.renewed))
     }
 
+    /// For how long a member's boot has renewed without a gap; nothing if this leader has not heard of it yet.
+    #[must_use]
+    pub fn heard_for(&self, node: NodeId, now: Time) -> Option<Duration> {
+        self.entries.get(&node)?.steady.map(|steady| now.since(steady))
+    }
+
     fn entry(&mut self, node: NodeId, boot: Boot, generation: u64, now: Time) -> &mut Entry {
         // A member first met while the table is young may hold a lease from the leader before.
         let since = if planted::is(Fault::LeadWithoutWaiting) { now - self.timing.regrant } else { now };
-        let fresh = Entry { boot, generation, since, renewed: since, lost: Ending::No, dead: Ending::No };
+        let (lost, dead) = (Ending::No, Ending::No);
+        let fresh = Entry { boot, generation, since, renewed: since, steady: None, lost, dead };
         let entry = self.entries.entry(node).or_insert(fresh);
         if entry.boot != boot {
             *entry = fresh;

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     directory::{Answer, Token, TokenId},
     testing::{boot, claim, founded, joiner, node},
+    voters,
 };
 use odeon_protocol::directory::{Role, Secret};
 
@@ -44,6 +45,10 @@ fn the_spans_are_in_order() {
     assert!(t.pause < t.kill && t.kill < t.lease && t.lease < t.regrant);
     assert!(t.kill - t.pause >= 400 * MS, "time to come to rest");
     assert!(t.regrant * 4 < t.dead, "a lease is lost long before a host is given up");
+    assert!(
+        t.regrant * 2 < voters::OUT && voters::OUT * 2 < t.dead,
+        "a vote is neither lost by a blip nor kept for long"
+    );
     // Failover within 5 s of a host's loss, an election in between not counted.
     assert!(t.regrant < Duration::from_secs(4));
 }
@@ -78,6 +83,22 @@ fn a_new_leader_waits_a_full_lease() {
     assert_eq!(leases.expired(&directory, at(5_000)), []);
     assert_eq!(leases.expired(&directory, at(7_749)), []);
     assert_eq!(leases.expired(&directory, at(7_750)), [lost(2, 1)]);
+}
+
+#[test]
+fn a_gap_begins_anew_what_was_heard() {
+    let directory = two();
+    let mut leases = Leases::new(TIMING, at(0));
+    leases.expired(&directory, at(0));
+    assert_eq!(leases.heard_for(node(2), at(100)), None, "an election is no sign of life");
+    for (number, ms) in [200, 2_199, 4_198].into_iter().enumerate() {
+        leases.arrived(renewal(2, 1, number as u64), &directory, at(ms));
+    }
+    assert_eq!(leases.heard_for(node(2), at(4_200)), Some(MS * 4_000));
+    leases.arrived(renewal(2, 1, 9), &directory, at(6_198));
+    assert_eq!(leases.heard_for(node(2), at(6_200)), Some(MS * 2));
+    leases.begin_anew(at(7_000));
+    assert_eq!(leases.heard_for(node(2), at(7_000)), None, "nor is it that the leader itself was away");
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Controller {
             "convention": status.convention.to_string(),
             "leader": status.leader,
             "voters": status.voters,
+            "stand_bys": status.stand_bys,
             "hosts": status.hosts,
             "up": status.up,
             "names": status.names,

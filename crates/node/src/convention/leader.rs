@@ -97,9 +97,11 @@ impl Leading {
         wait.await.ok()
     }
 
-    /// How long a host's agent has been silent; nothing if this agent does not lead.
-    pub(crate) fn silent_for(&self, node: NodeId) -> Option<Duration> {
-        self.state.lock().as_ref().map(|state| state.leases.silent_for(node, now()))
+    /// How long a host's agent has been silent, and for how long it was heard without a gap, if it was; nothing if this
+    /// agent does not lead.
+    pub(crate) fn heard(&self, node: NodeId) -> Option<(Duration, Option<Duration>)> {
+        let (state, now) = (self.state.lock(), now());
+        state.as_ref().map(|state| (state.leases.silent_for(node, now), state.leases.heard_for(node, now)))
     }
 
     /// Whether that boot holds a lease now, confirmed under this leadership.

@@ -83,8 +83,10 @@ impl Shared {
         let Some(group) = &self.group else { return Leadership::default() };
         let metrics = group.raft.metrics();
         let now = metrics.borrow();
-        let voters = now.membership_config.voter_ids().map(NodeId).collect();
-        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters }
+        let membership = now.membership_config.membership();
+        let voters = membership.voter_ids().map(NodeId).collect();
+        let stand_bys = membership.learner_ids().map(NodeId).collect();
+        Leadership { term: now.current_term, leader: now.current_leader.map(NodeId), voters, stand_bys }
     }
 
     /// Another agent said who leads; nothing if it did not know, or the leader known did not answer.

@@ -96,6 +96,8 @@ pub struct Status {
     pub leader: Option<String>,
     /// Who votes, by name.
     pub voters: Vec<String>,
+    /// Who stands by to vote, by name.
+    pub stand_bys: Vec<String>,
     /// Members.
     pub hosts: usize,
     /// Members alive.
@@ -151,14 +153,17 @@ pub(super) fn members(shared: &Shared) -> Vec<HostStatus> {
 
 pub(super) fn status(shared: &Shared) -> Status {
     let members = members(shared);
-    let voters: BTreeSet<NodeId> = shared.voters();
+    let says = shared.leadership();
+    let (voters, stand_bys) = (BTreeSet::from_iter(says.voters), BTreeSet::from_iter(says.stand_bys));
     let name_of = |node: NodeId| members.iter().find(|host| host.node == node).map(|host| host.name.clone());
     let up = |host: &&HostStatus| matches!(host.state, HostState::Up | HostState::Draining);
     let voters_up = members.iter().filter(up).filter(|host| voters.contains(&host.node)).count();
+    let names_of = |nodes: &BTreeSet<NodeId>| nodes.iter().filter_map(|node| name_of(*node)).collect();
     Status {
         convention: shared.convention,
         leader: shared.leader().and_then(name_of),
-        voters: voters.iter().filter_map(|voter| name_of(*voter)).collect(),
+        voters: names_of(&voters),
+        stand_bys: names_of(&stand_bys),
         hosts: members.iter().filter(|host| host.state != HostState::Left).count(),
         up: members.iter().filter(up).count(),
         names: shared.copies.read(|directory| directory.names().len()),

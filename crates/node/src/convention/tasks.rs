@@ -14,7 +14,10 @@ use crate::{
     config::Config,
     identity::{Belonging, Peer},
 };
-use odeon_cluster::directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing};
+use odeon_cluster::{
+    directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing},
+    voters::size,
+};
 use odeon_protocol::{Boot, NodeId};
 use odeon_transport::quic::Kind;
 use openraft::{EmptyNode, RaftMetrics};
@@ -207,12 +210,9 @@ async fn vote_counts(shared: &Shared) {
             .copies
             .read(|directory| directory.hosts().filter(|host| host.role == Role::Voter && !host.dead).count());
         let voters = shared.voters();
-        let wanted = match candidates {
-            0..=2 => 1,
-            3 | 4 => 3,
-            _ => 5,
-        };
-        if voters.len() >= wanted || voters.contains(&shared.me) && shared.copies.is_by_log() && voters.len() > 1 {
+        if voters.len() >= size(candidates)
+            || voters.contains(&shared.me) && shared.copies.is_by_log() && voters.len() > 1
+        {
             return;
         }
         sleep(RETRY).await;

@@ -1,152 +1,96 @@
-//! Who votes: one, three or five of the hosts that joined with a voter's token; never an even number by choice.
-//!
-//! - **V-1.** 1 → 3 and 3 → 5 are one change each, after the new voters have caught up as learners.
-//! - **V-2.** A voter that is silent keeps its vote until another host can take its place: it may come back with the
-//!   newest log. Only one that left or was evicted loses its vote at once.
+//! Has the right hosts vote and stand by while this agent leads: what is to be done is decided in
+//! [`odeon_cluster::voters`], and done here, one step after the other.
 
-use super::{raft::Group, shared::Shared};
-use odeon_cluster::directory::{Directory, Role, Standing};
+use super::{now, raft::Group, shared::Shared};
+use odeon_cluster::{
+    directory::Role,
+    host::HostView,
+    voters::{self, Host, Progress, Step},
+};
 use odeon_protocol::NodeId;
-use openraft::EmptyNode;
+use openraft::{ChangeMembers, EmptyNode};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(300);
-/// For a new voter to catch up, and for the change itself.
+/// After a step: the next one may be due.
+const AGAIN: Duration = Duration::from_millis(50);
+/// For a step.
 const CHANGE: Duration = Duration::from_secs(10);
-/// A host that was silent for longer is not made a voter.
-const SILENT_MAX: Duration = Duration::from_secs(2);
+/// The capability that says what fails together.
+const ZONE: &str = "zone";
 
-/// Looks after the set of voters while this agent leads.
+/// Looks after the group while this agent leads.
 pub(crate) async fn promote(shared: &Arc<Shared>, group: &Group) {
+    let mut progress = Progress::default();
     loop {
-        let (voters, nodes) = {
-            let metrics = group.raft.metrics();
-            let now = metrics.borrow();
-            let membership = now.membership_config.membership();
-            let nodes: BTreeSet<NodeId> = membership.nodes().map(|(node, _)| NodeId(*node)).collect();
-            (membership.voter_ids().map(NodeId).collect::<BTreeSet<_>>(), nodes)
+        let step = look(shared, group, &mut progress).next();
+        let is_done = match &step {
+            // A leader that is cut off without knowing it begins no change.
+            Some(step) if shared.confirm().await.is_ok() => take(group, step).await,
+            _ => false,
         };
-        let lives = |node: NodeId| {
-            node == shared.me || shared.leading.silent_for(node).is_some_and(|silent| silent < SILENT_MAX)
-        };
-        let wanted = wanted(&group.machine.read().directory, shared.me, &voters, lives);
-        if !voters.is_empty() && wanted != voters {
-            change(group, &wanted, &nodes).await;
-        }
-        sleep(EVERY).await;
+        sleep(if is_done { AGAIN } else { EVERY }).await;
     }
 }
 
-/// The voters that there should be.
-fn wanted(
-    directory: &Directory,
-    me: NodeId,
-    voters: &BTreeSet<NodeId>,
-    lives: impl Fn(NodeId) -> bool,
-) -> BTreeSet<NodeId> {
-    let belong = directory.hosts().filter(|host| host.role == Role::Voter && host.standing == Standing::In);
-    let mut pool: Vec<(u8, NodeId)> = belong
-        .filter_map(|host| {
-            let node = host.node;
-            let rank = match (voters.contains(&node), lives(node) && !host.dead) {
-                _ if node == me => 0,
-                (true, true) => 1,
-                (false, true) => 2,
-                (true, false) => 3,
-                (false, false) => return None,
-            };
-            Some((rank, node))
-        })
-        .collect();
-    pool.sort_unstable();
-    let count = match pool.len() {
-        0 => return voters.clone(),
-        1 | 2 => 1,
-        3 | 4 => 3,
-        _ => 5,
+/// The group as this leader sees it.
+fn look(shared: &Shared, group: &Group, progress: &mut Progress) -> voters::Group {
+    let (voters, stand_bys) = seats(group, progress);
+    let belong: Vec<_> = {
+        let machine = group.machine.read();
+        let hosts = machine.directory.hosts().filter(|host| host.role == Role::Voter);
+        hosts.map(|host| (host.node, host.boot, host.dead)).collect()
     };
-    pool.into_iter().take(count).map(|(_, node)| node).collect()
+    let host = |(node, boot, dead)| {
+        let mut view = HostView { node, boot, ..HostView::default() };
+        shared.peers.facts().fill(&mut view);
+        let zone = view.capabilities.get(ZONE).map(ToString::to_string);
+        let (silent, heard) = shared.leading.heard(node).unwrap_or((Duration::MAX, None));
+        let (stuck, caught_up) = (progress.stuck(node, now()), progress.caught_up(node));
+        (node, Host { zone, silent, heard, stuck, dead, caught_up })
+    };
+    voters::Group { leader: shared.me, voters, stand_bys, hosts: belong.into_iter().map(host).collect() }
 }
 
-async fn change(group: &Group, wanted: &BTreeSet<NodeId>, nodes: &BTreeSet<NodeId>) {
-    for node in wanted.difference(nodes) {
-        match timeout(CHANGE, group.raft.add_learner(node.0, EmptyNode {}, true)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return tracing::info!(%node, %error, "a host cannot be made a voter now"),
-            Err(_) => return tracing::info!(%node, "a host does not catch up, so it is not made a voter now"),
-        }
-    }
-    let voters: BTreeSet<u64> = wanted.iter().map(|node| node.0).collect();
-    match timeout(CHANGE, group.raft.change_membership(voters, false)).await {
-        Ok(Ok(_)) => tracing::info!(voters = wanted.len(), "the voters are others now"),
-        Ok(Err(error)) => tracing::info!(%error, "the voters cannot be changed now"),
-        Err(_) => tracing::info!("changing the voters takes long"),
-    }
+/// Who votes, and who stands by; how far their logs are goes into `progress`.
+fn seats(group: &Group, progress: &mut Progress) -> (Vec<BTreeSet<NodeId>>, BTreeSet<NodeId>) {
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow();
+    let logs = metrics.replication.iter().flatten();
+    let logs = logs.map(|(node, has)| (NodeId(*node), has.map(|has| has.index)));
+    progress.look(metrics.last_log_index.unwrap_or_default(), logs, now());
+    let membership = metrics.membership_config.membership();
+    let nodes = |nodes: &BTreeSet<u64>| nodes.iter().copied().map(NodeId).collect();
+    (membership.get_joint_config().iter().map(nodes).collect(), membership.learner_ids().map(NodeId).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use odeon_cluster::directory::{Command, Convention, Joiner, Secret, Token, TokenId};
-    use odeon_protocol::{Boot, ConventionId, level::FEATURE_LEVEL};
-
-    fn joiner(number: u64, role: Role) -> Joiner {
-        Joiner {
-            node: NodeId(number),
-            key_hash: [number as u8; 32],
-            name: format!("h{number}"),
-            address: format!("h{number}:7400"),
-            boot: Boot(1),
-            role,
-            witness: false,
-            level: FEATURE_LEVEL,
+/// Takes a step; whether it is done.
+async fn take(group: &Group, step: &Step) -> bool {
+    let outcome = timeout(CHANGE, async {
+        match step {
+            Step::Follow(node) => group.raft.add_learner(node.0, EmptyNode {}, false).await,
+            Step::Forget(node) => {
+                group.raft.change_membership(ChangeMembers::RemoveNodes([node.0].into()), false).await
+            }
+            Step::Vote(voters) => {
+                group.raft.change_membership(voters.iter().map(|node| node.0).collect::<BTreeSet<_>>(), false).await
+            }
+        }
+    });
+    match (outcome.await, step) {
+        (Ok(Ok(_)), Step::Follow(node)) => tracing::info!(%node, "a host stands by to vote"),
+        (Ok(Ok(_)), Step::Forget(node)) => tracing::info!(%node, "a host stands by no more"),
+        (Ok(Ok(_)), Step::Vote(voters)) => tracing::info!(voters = voters.len(), "the voters are others now"),
+        (Ok(Err(error)), _) => {
+            tracing::info!(?step, %error, "who votes cannot be changed now");
+            return false;
+        }
+        (Err(_), _) => {
+            tracing::info!(?step, "changing who votes takes long");
+            return false;
         }
     }
-
-    fn directory(voters: u64) -> Directory {
-        let mut directory = Directory::default();
-        let convention = Convention { id: ConventionId(1), ca_cert: vec![1] };
-        directory.apply(&Command::Found { convention, ca_key: Secret(vec![1]), founder: joiner(1, Role::Voter) });
-        let token = Token { id: TokenId(1), role: Role::Voter, admin: false, expires: 9, uses: None };
-        directory.apply(&Command::CreateToken { token, secret: Secret(vec![1]), now: 0 });
-        for number in 2..=voters {
-            directory.apply(&Command::Admit { token: TokenId(1), joiner: joiner(number, Role::Voter), now: 0 });
-        }
-        directory.apply(&Command::Admit { token: TokenId(1), joiner: joiner(90, Role::Member), now: 0 });
-        directory
-    }
-
-    fn nodes(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
-        numbers.into_iter().map(NodeId).collect()
-    }
-
-    #[test]
-    fn the_number_is_odd_and_members_never_vote() {
-        for (hosts, voters) in [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (9, 5)] {
-            let wanted = wanted(&directory(hosts), NodeId(1), &nodes([1]), |_| true);
-            assert_eq!(wanted.len(), voters, "{hosts} hosts");
-            assert!(wanted.contains(&NodeId(1)) && !wanted.contains(&NodeId(90)));
-        }
-    }
-
-    #[test]
-    fn a_silent_voter_keeps_its_vote_until_another_can_take_it() {
-        let silent = |node| node != NodeId(2);
-        assert_eq!(wanted(&directory(3), NodeId(1), &nodes([1, 2, 3]), silent), nodes([1, 2, 3]));
-        assert_eq!(wanted(&directory(4), NodeId(1), &nodes([1, 2, 3]), silent), nodes([1, 3, 4]));
-    }
-
-    #[test]
-    fn one_that_left_loses_it() {
-        let mut directory = directory(3);
-        directory.apply(&Command::Leave { node: NodeId(2) });
-        assert_eq!(wanted(&directory, NodeId(1), &nodes([1, 2, 3]), |_| true), nodes([1]));
-    }
-
-    #[test]
-    fn voters_stay_who_they_are() {
-        assert_eq!(wanted(&directory(5), NodeId(3), &nodes([3, 4, 5]), |node| node.0 > 2), nodes([3, 4, 5]));
-    }
+    true
 }

@@ -125,6 +125,8 @@ pub(crate) struct Leadership {
     pub(crate) term: u64,
     pub(crate) leader: Option<NodeId>,
     pub(crate) voters: Vec<NodeId>,
+    /// Who follows the log, to vote when a voter is gone.
+    pub(crate) stand_bys: Vec<NodeId>,
 }
 
 /// One message of the change stream.

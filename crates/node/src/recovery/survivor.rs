@@ -165,7 +165,7 @@ impl Survivor {
         }
     }
 
-    /// Everybody else who ever voted, as far as the log goes back.
+    /// Everybody else who ever voted or stood by, as far as the log goes back: a stand-by may vote by an entry that is not in it.
     fn lost(&self) -> Vec<NodeId> {
         self.kept.nodes.iter().copied().filter(|node| *node != self.me).collect()
     }

@@ -74,6 +74,30 @@ pub fn full_disk(seed: u64, lasts: Duration) -> Result<Report, Broken> {
     world::World::new(seed).run(|world| world.full_disk(lasts))
 }
 
+/// Four hosts of three zones, of which two are lost for ever, one after the other.
+///
+/// # Errors
+/// What does not hold.
+pub fn voters_lost(seed: u64) -> Result<Report, Broken> {
+    world::World::of(seed, crate::Random::new(seed), 4).run(world::World::voters_lost)
+}
+
+/// Four hosts: the disk of a voter is full for so long that a stand-by takes its vote.
+///
+/// # Errors
+/// What does not hold.
+pub fn voter_full(seed: u64) -> Result<Report, Broken> {
+    world::World::of(seed, crate::Random::new(seed), 4).run(world::World::voter_full)
+}
+
+/// Runs one seed with so many hosts, of which not all vote.
+///
+/// # Errors
+/// What does not hold.
+pub fn run_of(seed: u64, hosts: u64) -> Result<Report, Broken> {
+    world::World::of(seed, crate::Random::new(seed), hosts).run(world::World::live)
+}
+
 /// Runs one seed.
 ///
 /// # Errors

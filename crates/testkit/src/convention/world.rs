@@ -1,6 +1,7 @@
 //! The run: a convention is formed, things break, and heal.
 
 mod breaking;
+mod voters;
 
 use super::{
     Broken, Fault, Report,
@@ -56,6 +57,8 @@ pub(super) struct World {
     checks: Checks,
     report: Report,
     leader: Option<String>,
+    /// Since when an even number of hosts votes.
+    even: Option<Time>,
     story: Vec<String>,
     _data: tempfile::TempDir,
 }
@@ -63,8 +66,13 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let data = tempfile::tempdir().expect("a directory");
         let hosts = if random.chance(50) { 3 } else { 5 };
+        Self::of(seed, random, hosts)
+    }
+
+    /// With so many hosts.
+    pub(super) fn of(seed: u64, mut random: Random, hosts: u64) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
         let machines: Vec<_> = (1..=hosts)
             .map(|number| Machine::new(number, data.path().join(number.to_string()), random.below(2001) as i64 - 1000))
             .collect();
@@ -81,6 +89,7 @@ impl World {
             checks: Checks::default(),
             report: Report { hosts, ..Report::default() },
             leader: None,
+            even: None,
             story: Vec::new(),
             machines,
             random,
@@ -354,11 +363,12 @@ impl World {
         }
         let (first, (version, leader, ..)) = known.first()?;
         known.iter().find_map(|(name, says)| {
-            let (wanted, up) = (self.machines.len(), says.3);
+            let (hosts, up) = (self.machines.len(), says.3);
+            let wanted = odeon_cluster::voters::size(hosts);
             if says.0 != *version || says.1 != *leader || leader.is_none() {
                 return Some(format!("{first} knows version {version} and leader {leader:?}, {name} {says:?}"));
             }
-            (says.2 != wanted || up != wanted).then(|| format!("{name} knows {} voters and {up} hosts up", says.2))
+            (says.2 != wanted || up != hosts).then(|| format!("{name} knows {} voters and {up} hosts up", says.2))
         })
     }
 }

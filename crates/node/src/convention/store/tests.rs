@@ -6,7 +6,7 @@ use openraft::{
     storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
     testing::{StoreBuilder, Suite},
 };
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -162,7 +162,8 @@ async fn a_snapshot_of_a_higher_level_is_refused_although_it_reads() {
 /// A file whose log goes beyond what is known to be committed.
 async fn survivor(dir: &Path) -> std::path::PathBuf {
     let (mut log, _) = open_in(dir);
-    let voters = openraft::Membership::new(vec![std::collections::BTreeSet::from([1, 2, 3])], ());
+    // A fourth host stands by.
+    let voters = openraft::Membership::new(vec![BTreeSet::from([1, 2, 3])], BTreeSet::from([1, 2, 3, 4]));
     let first = Entry { log_id: LogId::new(LeaderId::new(1, 1), 0), payload: EntryPayload::Membership(voters) };
     let token = |id| Token { id: TokenId(id), role: Role::Voter, admin: false, expires: 9, uses: None };
     let create = |id| Command::CreateToken { token: token(id), secret: Secret(vec![7; 32]), now: 0 };
@@ -181,7 +182,7 @@ async fn all_that_a_survivor_has_is_read_committed_or_not() {
     assert_eq!(kept.directory.tokens().count(), 2);
     assert_eq!((kept.last, kept.committed, kept.term, kept.recovery), (Some(3), Some(2), 4, 0));
     assert_eq!(kept.voters, [1, 2, 3].map(NodeId).into());
-    assert_eq!(kept.nodes, kept.voters);
+    assert_eq!(kept.nodes, [1, 2, 3, 4].map(NodeId).into());
 }
 
 #[tokio::test]
