@@ -157,6 +157,12 @@ impl Handle {
         }
     }
 
+    /// Whether it has; see [`Handle::ready`].
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.shared.ready.borrow()
+    }
+
     /// The hosts that belong, with what is known of them: liveness, capabilities, types, load. For placement.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostView> {

@@ -166,6 +166,15 @@ impl Shared {
         self.leadership().voters.into_iter().collect()
     }
 
+    /// Whether the last change of the voters that the own log has is ended and committed; a majority counts by it then.
+    pub(crate) fn voters_are_settled(&self) -> bool {
+        let Some(group) = &self.group else { return true };
+        let metrics = group.raft.metrics();
+        let now = metrics.borrow();
+        let known = &now.membership_config;
+        known.membership().get_joint_config().len() <= 1 && *known.log_id() <= now.last_applied
+    }
+
     /// Whether the others say that this agent, which the log does not feed any more, has no vote.
     pub(crate) fn is_dropped(&self) -> bool {
         self.heard_lately() && !self.heard.lock().1.voters.contains(&self.me)

@@ -210,9 +210,8 @@ async fn vote_counts(shared: &Shared) {
             .copies
             .read(|directory| directory.hosts().filter(|host| host.role == Role::Voter && !host.dead).count());
         let voters = shared.voters();
-        if voters.len() >= size(candidates)
-            || voters.contains(&shared.me) && shared.copies.is_by_log() && voters.len() > 1
-        {
+        let votes = voters.contains(&shared.me) && shared.copies.is_by_log() && voters.len() > 1;
+        if (votes || voters.len() >= size(candidates)) && shared.voters_are_settled() {
             return;
         }
         sleep(RETRY).await;

@@ -355,6 +355,10 @@ impl World {
             if may_run(machine).is_none() {
                 return Some(format!("{} holds no lease", machine.name()));
             }
+            // By then the change that its arrival brought about, of the voters, is committed.
+            if machine.within(Handle::is_ready) != Some(true) {
+                return Some(format!("{} is not ready", machine.name()));
+            }
             let says = machine.within(|handle| {
                 let status = handle.status();
                 (handle.directory(|directory| directory.version()), status.leader, status.voters.len(), status.up)
