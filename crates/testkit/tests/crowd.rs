@@ -28,12 +28,13 @@ fn all_know_all_and_nobody_healthy_is_taken_for_down() {
     let wrong = crowd.take_wrong();
     println!("after ten seconds of joining: all see all up after {up:?}, know all facts after {facts:?}; {wrong:?}");
     assert!(up <= seconds(10) && facts <= seconds(60), "{up:?}, {facts:?}");
-    assert_eq!(wrong, Wrong::default());
+    no_eviction(&wrong);
 
     crowd.calm(seconds(30));
     let traffic = crowd.calm(seconds(60));
-    println!("in steady state, a second and agent: {traffic:?}");
-    assert_eq!(crowd.take_wrong(), Wrong::default());
+    let wrong = crowd.take_wrong();
+    println!("in steady state, a second and agent: {traffic:?}; {wrong:?}");
+    no_eviction(&wrong);
     assert!(traffic.datagrams.max <= 10 && traffic.datagram_bytes.max <= 1000, "{traffic:?}");
     assert!(traffic.exchanged_bytes.max <= 100 * u64::from(hosts), "{traffic:?}");
 

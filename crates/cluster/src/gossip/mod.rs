@@ -3,8 +3,9 @@
 //! The driver hands in datagrams and the time, sends what [`Gossip::take_datagrams`] gives it, and calls
 //! [`Gossip::tick`] when [`Gossip::due`] says so. Timers are kept here.
 //!
-//! Who belongs comes from the directory only ([`Gossip::set_members`]). A datagram from or about anyone else is dropped and
-//! counted; what one says of strangers beside is left out. What comes out is a hint: nothing is freed, moved or evicted because of it.
+//! Who belongs comes from the directory only ([`Gossip::set_members`]). A datagram from or about anyone else is dropped
+//! and counted; what it says of strangers beside is left out. What comes out is a hint: nothing is freed, moved or evicted
+//! because of it.
 //!
 //! `foca` waits a fixed time before it takes a suspect for dead. Where this agent itself was late, everybody else looks
 //! dead to it; so when its timers fire late, the pending verdicts are put off by as much.
@@ -36,6 +37,8 @@ const FORGOTTEN: Duration = Duration::from_secs(6);
 /// While nobody is known to be alive, so many others are called this often.
 const CALL: Duration = Duration::from_secs(1);
 const CALLED: usize = 16;
+/// Fewer hosts pass news on as often as so many do.
+const HOSTS_MIN: usize = 10;
 
 const KIND_SWIM: u8 = 0;
 const KIND_HINT: u8 = 1;
@@ -167,7 +170,7 @@ impl Gossip {
         let me = Id { node: me, boot, refutation: 0 };
         Self {
             me,
-            foca: Foca::new(me, config(1), StdRng::seed_from_u64(seed), PostcardCodec),
+            foca: Foca::new(me, config(HOSTS_MIN), StdRng::seed_from_u64(seed), PostcardCodec),
             members: BTreeMap::new(),
             out: Out::default(),
             timers: BTreeMap::new(),
@@ -194,6 +197,7 @@ impl Gossip {
         if !updates.is_empty() {
             // Nothing here can fail but the encoding of an identity, which fits.
             let _ = self.foca.apply_many(updates.into_iter(), false, &mut self.out);
+            // Nor does anything change that has to stay.
             let _ = self.foca.set_config(config(self.members.len() + 1));
         }
         self.keep_timers(now);
@@ -400,8 +404,8 @@ impl Gossip {
 
 /// News are passed on the oftener the more hosts there are: so that they reach all of them.
 fn config(hosts: usize) -> Config {
-    let hosts = u32::try_from(hosts).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-    let mut config = Config::new_lan(hosts);
+    let hosts = u32::try_from(hosts.max(HOSTS_MIN)).unwrap_or(u32::MAX);
+    let mut config = Config::new_lan(NonZeroU32::new(hosts).unwrap_or(NonZeroU32::MIN));
     config.max_packet_size = NonZeroUsize::new(SWIM_BYTES_MAX).unwrap_or(NonZeroUsize::MIN);
     config.probe_rtt = Duration::from_millis(300);
     config.suspect_to_down_after = VERDICT;
