@@ -183,7 +183,7 @@ impl Machine {
     }
 
     /// The actors of its worker processes run until all wait.
-    pub(super) fn run_programs(&mut self, now: Time) {
+    pub(super) fn run_programs(&self, now: Time) {
         let Some(process) = &self.process else { return };
         let _host = tracing::info_span!("host", number = self.number).entered();
         self.show_time();

@@ -240,7 +240,7 @@ impl World {
         self.checks.look(&Scene { now, machines: &self.machines, absence: &absence })?;
         self.use_names();
         stage::advance(now);
-        self.machines.iter_mut().for_each(|machine| machine.run_programs(now));
+        self.machines.iter().for_each(|machine| machine.run_programs(now));
         self.look_at_actors()?;
         self.end_stopped()?;
         self.watch_leader();
