@@ -48,7 +48,7 @@ const KIND_HINT: u8 = 1;
 pub enum Datagram {
     /// For [`Gossip::received`].
     Swim(Vec<u8>),
-    /// For [`crate::anti_entropy::Facts::behind`].
+    /// For [`crate::anti_entropy::Facts::wants`].
     Hint(Hint),
 }
 
