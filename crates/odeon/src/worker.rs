@@ -230,8 +230,7 @@ impl Worker {
         self.kinds.iter().copied()
     }
 
-    /// What it says of itself to an agent.
-    pub(crate) fn hello(&self) -> Hello {
+    fn hello(&self) -> Hello {
         Hello {
             types: self.kinds.iter().map(|kind| kind.info()).collect(),
             listeners: self.listeners.clone(),

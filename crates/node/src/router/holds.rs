@@ -8,7 +8,6 @@ use bytes::BytesMut;
 use odeon_protocol::{
     Direct, Time,
     limits::{HELD_BYTES, HELD_FOR, LARGE_FRAME_BYTES},
-    simulated::RandomState,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -48,14 +47,14 @@ struct Queue {
 /// Everything that waits, by name.
 #[derive(Debug)]
 pub(crate) struct Holds {
-    names: HashMap<Arc<str>, Queue, RandomState>,
+    names: HashMap<Arc<str>, Queue>,
     bytes: usize,
     limit: usize,
 }
 
 impl Default for Holds {
     fn default() -> Self {
-        Self { names: HashMap::default(), bytes: 0, limit: HELD_BYTES }
+        Self { names: HashMap::new(), bytes: 0, limit: HELD_BYTES }
     }
 }
 

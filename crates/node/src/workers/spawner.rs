@@ -5,10 +5,6 @@
 
 #![expect(unsafe_code, reason = "pre_exec and the registration of a pidfd; each says why it is sound")]
 
-use super::{
-    output::Tail,
-    process::{Process, Spawn},
-};
 use crate::config::WorkerCommand;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
@@ -40,20 +36,15 @@ pub(super) struct Spawned {
     pub(super) output: PipeReader,
 }
 
-/// A process to be started.
-#[derive(Debug)]
-pub(crate) struct Job {
+struct Job {
     command: WorkerCommand,
     reply: oneshot::Sender<io::Result<Spawned>>,
 }
 
-/// What starts processes.
+/// The thread's handle; the thread ends with its last clone.
 #[derive(Clone, Debug)]
-pub(crate) enum Spawner {
-    /// The thread, which ends with the last of these.
-    Thread(mpsc::SyncSender<Job>),
-    /// A simulation.
-    Simulated(Spawn),
+pub(crate) struct Spawner {
+    jobs: mpsc::SyncSender<Job>,
 }
 
 impl Spawner {
@@ -66,23 +57,15 @@ impl Spawner {
                 let _ = job.reply.send(spawn(&job.command, &data));
             }
         })?;
-        Ok(Self::Thread(jobs))
+        Ok(Self { jobs })
     }
 
-    /// Starts a worker's executable; what it writes goes into the log, under that name, and the last of it is kept.
-    pub(super) async fn start_process(
-        &self,
-        command: &WorkerCommand,
-        (name, tail): (&str, &Tail),
-    ) -> io::Result<Process> {
-        let jobs = match self {
-            Self::Thread(jobs) => jobs,
-            Self::Simulated(spawn) => return Ok(Process::simulated(spawn.0(command))),
-        };
+    /// Starts a worker's executable.
+    pub(super) async fn spawn(&self, command: &WorkerCommand) -> io::Result<Spawned> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the agent is stopping");
-        jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
-        Process::new(answer.await.map_err(gone)??, name, tail)
+        self.jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
+        answer.await.map_err(gone)?
     }
 }
 
