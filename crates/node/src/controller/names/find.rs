@@ -41,7 +41,7 @@ impl Controller {
     pub(in crate::controller) fn adopt(&mut self, adoption: Adoption, reply: Reply) {
         let Adoption { name, epoch, declaration } = adoption;
         let spec = spec_of(&name, &declaration);
-        let waiter = Waiter::agent(&spec, reply);
+        let waiter = Waiter::creator(&spec, reply, true);
         if self.names.held.contains_key(&name) || self.names.work.contains_key(&name) {
             return self.want(&name, Want { spec: Some(spec), starts: false, stale: true, here: true }, waiter);
         }

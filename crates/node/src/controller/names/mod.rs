@@ -142,23 +142,10 @@ enum Waiter {
 }
 
 impl Waiter {
-    fn creator(spec: &Spec, reply: Reply) -> Self {
-        Self::Create {
-            type_name: spec.type_name.clone(),
-            until: Instant::now() + wait_of(spec),
-            reply,
-            from_afar: false,
-        }
-    }
-
-    /// Another agent, for a creator of its own.
-    fn agent(spec: &Spec, reply: Reply) -> Self {
-        Self::Create {
-            type_name: spec.type_name.clone(),
-            until: Instant::now() + wait_of(spec),
-            reply,
-            from_afar: true,
-        }
+    /// `from_afar` if it is another agent's, for a creator of its own.
+    fn creator(spec: &Spec, reply: Reply, from_afar: bool) -> Self {
+        let until = Instant::now() + wait_of(spec);
+        Self::Create { type_name: spec.type_name.clone(), until, reply, from_afar }
     }
 }
 
@@ -173,13 +160,13 @@ struct Want {
 /// Wanting a name.
 impl Controller {
     pub(super) fn create_named(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter = Waiter::creator(&spec, reply);
+        let waiter = Waiter::creator(&spec, reply, false);
         self.want(name, Want { spec: Some(spec), starts: true, stale: false, here: false }, waiter);
     }
 
     /// Another agent chose this host for a name.
     pub(super) fn place_named_here(&mut self, name: &Arc<str>, spec: Spec, reply: Reply) {
-        let waiter = Waiter::agent(&spec, reply);
+        let waiter = Waiter::creator(&spec, reply, true);
         self.want(name, Want { spec: Some(spec), starts: true, stale: true, here: true }, waiter);
     }
 
