@@ -7,7 +7,8 @@
 //!
 //! - **V-1 (odd).** One, three or five hosts vote: as many as there are hosts for, never an even number by choice.
 //! - **V-2 (quorum).** A step is taken only while a majority of the voters is there, and leaves a majority there. Whom this
-//!   leader has not heard of yet is not there.
+//!   leader has not heard of yet is not there. A voter that left or was put out answers for a moment still: that moment is
+//!   for the step without it, so it counts among those that vote now, and the leader has itself confirmed before the step.
 //! - **V-3 (no blip).** A voter that is silent keeps its vote, for it may be back in a moment. It is replaced when it left,
 //!   was evicted, or its boot is given up; after [`OUT`] already where one more loss would stop the group. Where nobody can
 //!   take its place it keeps its vote, except that two of five that are given up are dropped: the three others bear a loss.
@@ -120,7 +121,7 @@ impl Group {
             // A leader that fell left a change half done: it is ended, or taken back where its end is out of reach.
             return self.voters.iter().rev().find(|voters| self.has_majority(voters)).cloned().map(Step::Vote);
         };
-        if !self.has_majority(voters) {
+        if !self.may_decide(voters) {
             return None;
         }
         let others = self
@@ -242,6 +243,12 @@ impl Group {
     fn there(&self, voters: &BTreeSet<NodeId>) -> usize {
         let is_there = |node: &NodeId| *node == self.leader || self.hosts.get(node).is_some_and(Host::is_there);
         voters.iter().filter(|node| is_there(node)).count()
+    }
+
+    /// Whether those that vote now may be enough for a step.
+    fn may_decide(&self, voters: &BTreeSet<NodeId>) -> bool {
+        let put_out = voters.iter().filter(|node| !self.hosts.contains_key(node)).count();
+        self.there(voters) + put_out >= majority(voters)
     }
 
     fn has_majority(&self, voters: &BTreeSet<NodeId>) -> bool {

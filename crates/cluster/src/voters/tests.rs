@@ -98,7 +98,7 @@ fn check(group: &Group, step: &Step) {
     };
     assert!(others != voters && others.len() % 2 == 1 && others.len() <= 5, "{step:?} of {group:?}");
     assert!(others.iter().all(|node| voters.contains(node) || group.stand_bys.contains(node)), "{step:?} of {group:?}");
-    assert!(group.has_majority(voters) && group.has_majority(others), "{step:?} of {group:?}");
+    assert!(group.may_decide(voters) && group.has_majority(others), "{step:?} of {group:?}");
     assert!(!group.hosts.contains_key(&group.leader) || others.contains(&group.leader), "{step:?} of {group:?}");
     let unseated: Vec<_> = voters.difference(others).collect();
     let seated = others.difference(voters).count();
@@ -232,6 +232,15 @@ fn one_that_left_loses_its_vote_at_once() {
     let waits = group("----").with([1, 2, 3], []).gone(3);
     assert_eq!(waits.next(), Some(Step::Follow(node(4))), "first it has to know the log");
     assert_eq!(group("---").with([1, 2, 3], []).gone(1).next(), vote([2]), "the leader, too");
+}
+
+/// They answer until they have ended, and the leader would be alone with three votes for ever after that.
+#[test]
+fn those_that_leave_one_after_the_other_lose_their_votes() {
+    assert_eq!(group("---").with([1, 2, 3], []).gone(2).gone(3).next(), vote([1]));
+    assert_eq!(group("-----").with(1..=5, []).gone(3).gone(4).gone(5).next(), vote([1]));
+    assert_eq!(group("---").with([1, 2, 3], []).gone(3).silent(2, WELL).next(), vote([1]), "two may be there");
+    assert_eq!(group("-----").with(1..=5, []).gone(5).silent(2, WELL).silent(3, WELL).silent(4, WELL).next(), None);
 }
 
 #[test]

@@ -12,9 +12,9 @@ use openraft::{ChangeMembers, EmptyNode};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
-/// Between two looks.
+/// Between two looks, where the directory does not change.
 const EVERY: Duration = Duration::from_millis(300);
-/// After a step: the next one may be due.
+/// At least; and after a step, when the next one may be due.
 const AGAIN: Duration = Duration::from_millis(50);
 /// For a step.
 const CHANGE: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const ZONE: &str = "zone";
 
 /// Looks after the group while this agent leads.
 pub(crate) async fn promote(shared: &Arc<Shared>, group: &Group) {
-    let mut progress = Progress::default();
+    let (mut progress, mut changes) = (Progress::default(), shared.copies.changes());
     loop {
         let step = look(shared, group, &mut progress).next();
         let is_done = match &step {
@@ -31,7 +31,11 @@ pub(crate) async fn promote(shared: &Arc<Shared>, group: &Group) {
             Some(step) if shared.confirm().await.is_ok() => take(group, step).await,
             _ => false,
         };
-        sleep(if is_done { AGAIN } else { EVERY }).await;
+        if !is_done {
+            // Who left or was put out answers for a moment only.
+            drop(timeout(EVERY, changes.changed()).await);
+        }
+        sleep(AGAIN).await;
     }
 }
 
