@@ -20,6 +20,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
+    thread::available_parallelism,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,32 @@ impl Agent {
         config.validate()?;
         let thread = router::Thread::start()?;
         let convention = join(&thread, &config).await?;
+        let spawner = Spawner::start(config.data.clone())?;
+        let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        Self::assemble(config, thread, convention, Machine { spawner, cores, has_files: true }).await
+    }
+
+    /// Starts an agent of a simulation, all of it on the current runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    #[doc(hidden)]
+    pub async fn start_simulated(
+        config: Config,
+        simulated: convention::Simulated,
+        spawn: workers::Spawn,
+    ) -> Result<Self, StartError> {
+        let convention = convention::start_simulated(&config, simulated).await?;
+        let machine = Machine { spawner: Spawner::Simulated(spawn), cores: 2, has_files: false };
+        Self::assemble(config, router::Thread::current(), convention, machine).await
+    }
+
+    async fn assemble(
+        config: Config,
+        thread: router::Thread,
+        convention: convention::Handle,
+        machine: Machine,
+    ) -> Result<Self, StartError> {
         let (events, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
         let router = router::Handle::new(
             &thread,
@@ -128,7 +155,7 @@ impl Agent {
             (events.clone(), metrics.clone()),
         );
         let kit = Kit {
-            spawner: Spawner::start(config.data.clone())?,
+            spawner: machine.spawner,
             router: router.clone(),
             events: events.clone(),
             ids: Arc::new(AtomicU32::new(1)),
@@ -142,6 +169,7 @@ impl Agent {
             router: router.clone(),
             kit: kit.clone(),
             metrics: metrics.clone(),
+            cores: machine.cores,
             stop: stop.clone(),
             registered,
         };
@@ -156,7 +184,8 @@ impl Agent {
             metrics: &metrics,
             stop: &stop,
         };
-        let (socket, http) = match outside.open().await {
+        let opened = if machine.has_files { outside.open().await } else { Ok((config.socket_path(), None)) };
+        let (socket, http) = match opened {
             Ok(open) => open,
             Err(error) => {
                 stop.cancel();
@@ -200,6 +229,12 @@ impl Agent {
     pub async fn wait(&self) -> Result<(), Ended> {
         let mut ended = self.ended.clone();
         ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Ok(()))
+    }
+
+    /// How it ended, if it has; see [`Agent::wait`].
+    #[must_use]
+    pub fn ended(&self) -> Option<Result<(), Ended>> {
+        *self.ended.borrow()
     }
 
     /// Takes the capabilities of a configuration that was read again. Those that were set while the agent runs stay,
@@ -257,6 +292,14 @@ impl Handle {
         });
         theirs
     }
+}
+
+/// What an agent has of its machine.
+struct Machine {
+    spawner: Spawner,
+    cores: u32,
+    /// It can be reached by sockets with a path or an address.
+    has_files: bool,
 }
 
 /// What this agent opens to the rest of its machine.

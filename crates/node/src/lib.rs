@@ -37,3 +37,5 @@ mod workers;
 pub use agent::{Agent, Ended, StartError};
 pub use config::{Bind, Config, WorkerCommand};
 pub use odeon_cluster::capability;
+#[doc(hidden)]
+pub use workers::{Simulated as SimulatedWorker, Spawn};

@@ -15,7 +15,7 @@ use odeon_protocol::{
 use odeon_transport::quic::Undelivered;
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 use tokio::runtime;
@@ -25,7 +25,7 @@ use tokio::runtime;
 pub(crate) struct Links {
     convention: convention::Handle,
     runtime: runtime::Handle,
-    waiting: Arc<Mutex<HashMap<NodeId, Waiting>>>,
+    waiting: Arc<Mutex<BTreeMap<NodeId, Waiting>>>,
 }
 
 #[derive(Default)]

@@ -1,17 +1,18 @@
 //! A process of a simulation: the shipped runtime and link, without threads, sockets and timers of their own.
 //!
-//! Whoever simulates carries the bytes to and from the agent, and says when actors run and reports go. Nothing here
-//! decides anything. Limits of time are not kept: no timer ever expires.
+//! Whoever simulates carries the bytes to and from the agent, and says when actors run, reports go and timers are looked
+//! at. Nothing here decides anything. Where nobody calls [`Process::turn`], no limit of time is kept.
 
 use crate::{
     core::timers::Timers,
-    link::{Link, beyond::Beyond},
+    error::Result,
+    link::{Link, State, beyond::Beyond, handshake::handshake},
     system::{Config, Inner, System, end_all, own_serial},
     worker::Worker,
 };
 use bytes::BytesMut;
-use odeon_protocol::{Boot, Counts, Direct, NodeId};
-use odeon_transport::frame_io::Inlet;
+use odeon_protocol::{Boot, Counts, Direct, NodeId, control::ToAgent};
+use odeon_transport::{frame_io::Inlet, socket::Socket};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -42,6 +43,31 @@ impl Process {
         worker.types().for_each(|kind| inner.know(kind));
         let inlet = Mutex::new(link.inlet());
         Self { system: System { inner }, link, inlet }
+    }
+
+    /// Greets the agent at the other end of `socket`, as a worker does.
+    ///
+    /// # Errors
+    /// The agent refuses it.
+    pub async fn join(socket: &mut Socket, worker: Worker, tokio: tokio::runtime::Handle) -> Result<Self> {
+        let welcome = handshake(socket, worker.hello()).await?.welcome;
+        let blocks = (welcome.block, welcome.placed_block);
+        let process = Self::new((welcome.node, welcome.boot), blocks, &worker, tokio);
+        process.link.say(&ToAgent::Listening);
+        Ok(process)
+    }
+
+    /// Once the agent wants it to, stops all actors in order.
+    pub async fn stop_when_told(&self) {
+        let mut state = self.link.watch();
+        if state.wait_for(|state| matches!(state, State::Stop)).await.is_ok() {
+            self.system.stop().await;
+        }
+    }
+
+    /// Lets happen what is due by the simulated clock.
+    pub fn turn(&self) {
+        self.system.inner.timers.turn();
     }
 
     /// The process's system.

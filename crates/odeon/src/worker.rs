@@ -230,7 +230,8 @@ impl Worker {
         self.kinds.iter().copied()
     }
 
-    fn hello(&self) -> Hello {
+    /// What it says of itself to an agent.
+    pub(crate) fn hello(&self) -> Hello {
         Hello {
             types: self.kinds.iter().map(|kind| kind.info()).collect(),
             listeners: self.listeners.clone(),

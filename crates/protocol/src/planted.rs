@@ -22,6 +22,12 @@ pub enum Fault {
     LeadWithoutWaiting,
     /// Leases are counted on a clock that stands still while the machine is suspended.
     ClockStandsInSuspend,
+    /// Named actors do not rest when their lease has run out.
+    GateOff,
+    /// A named actor is started before its claim is answered.
+    ClaimAfterStart,
+    /// A name that is granted anew keeps its epoch.
+    EpochNotRaised,
 }
 
 /// Those of the path of a message.
@@ -34,8 +40,15 @@ pub const OF_MESSAGES: [Fault; 6] = [
     Fault::AnswersGivenUp,
 ];
 
-/// Those of leases and leaders.
-pub const OF_LEASES: [Fault; 3] = [Fault::RenewWithoutQuorum, Fault::LeadWithoutWaiting, Fault::ClockStandsInSuspend];
+/// Those of leases, leaders and names.
+pub const OF_LEASES: [Fault; 6] = [
+    Fault::RenewWithoutQuorum,
+    Fault::LeadWithoutWaiting,
+    Fault::ClockStandsInSuspend,
+    Fault::GateOff,
+    Fault::ClaimAfterStart,
+    Fault::EpochNotRaised,
+];
 
 #[cfg(feature = "simulation")]
 mod chosen {

@@ -15,6 +15,16 @@ pub struct Clocks {
     pub wall: Duration,
 }
 
+/// The hasher of tables whose keys strangers choose and that are gone through: in a simulation the order is the same in
+/// each run.
+#[cfg(not(feature = "simulation"))]
+pub type RandomState = std::hash::RandomState;
+
+/// The hasher of tables whose keys strangers choose and that are gone through: in a simulation the order is the same in
+/// each run.
+#[cfg(feature = "simulation")]
+pub type RandomState = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
 #[cfg(feature = "simulation")]
 mod chosen {
     use super::{Clocks, Duration, Time};
@@ -46,6 +56,12 @@ mod chosen {
         CLOCKS.with_borrow(|read| read.as_ref().map(|read| if stands { read().monotonic } else { read().boot }))
     }
 
+    /// What `CLOCK_MONOTONIC` shows, if it is simulated.
+    #[must_use]
+    pub fn monotonic_time() -> Option<Time> {
+        CLOCKS.with_borrow(|read| read.as_ref().map(|read| read().monotonic))
+    }
+
     /// The time of day, since the beginning of 1970, if it is simulated.
     #[must_use]
     pub fn wall_time() -> Option<Duration> {
@@ -60,12 +76,19 @@ mod chosen {
 }
 
 #[cfg(feature = "simulation")]
-pub use chosen::{boot_time, random, set_clocks, set_random, wall_time};
+pub use chosen::{boot_time, monotonic_time, random, set_clocks, set_random, wall_time};
 
 /// What `CLOCK_BOOTTIME` shows, if it is simulated.
 #[cfg(not(feature = "simulation"))]
 #[must_use]
 pub const fn boot_time() -> Option<Time> {
+    None
+}
+
+/// What `CLOCK_MONOTONIC` shows, if it is simulated.
+#[cfg(not(feature = "simulation"))]
+#[must_use]
+pub const fn monotonic_time() -> Option<Time> {
     None
 }
 

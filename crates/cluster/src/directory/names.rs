@@ -14,6 +14,7 @@ use super::{Answer, Change, Claim, Decision, Declaration, Denied, Directory, Nam
 use odeon_protocol::{
     address::check_name,
     limits::{ARGS_BYTES_MAX, HOST_NAME_BYTES_MAX, NAMES_MAX, REQUIREMENT_BYTES_MAX, TYPE_NAME_BYTES_MAX},
+    planted::{self, Fault},
 };
 use std::sync::Arc;
 
@@ -99,7 +100,8 @@ impl Directory {
 
     /// Grants a known name anew; it keeps its declaration.
     fn grant_again(&self, claim: &Claim) -> Decision {
-        let epoch = self.state.epoch + 1;
+        let planted = planted::is(Fault::EpochNotRaised).then(|| self.name(&claim.name).map(|record| record.epoch));
+        let epoch = planted.flatten().unwrap_or(self.state.epoch + 1);
         let change = Change::NameMoved {
             name: claim.name.clone(),
             state: NameState::Starting,

@@ -23,7 +23,7 @@ type WithWorker = Box<dyn FnOnce(&mut Controller, Result<WorkerId, Refusal>) + S
 
 /// Processes that are being started for one actor each.
 #[derive(Default)]
-pub(super) struct Dedicated(std::collections::HashMap<u32, WithWorker>);
+pub(super) struct Dedicated(std::collections::BTreeMap<u32, WithWorker>);
 
 impl Controller {
     /// Places and starts an actor, or finds the one that bears the name.

@@ -42,6 +42,7 @@ use odeon_cluster::{capability::Map, placement::Recent};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
     control::{Placed, Policy, Refusal, Spec, ToAgent, WireCodec, decode},
+    simulated::RandomState,
 };
 pub(crate) use peers::Seam;
 use std::{
@@ -86,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) router: router::Handle,
     pub(crate) kit: workers::Kit,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of this machine.
+    pub(crate) cores: u32,
     /// Asked to stop.
     pub(crate) stop: CancellationToken,
     /// Every configured worker is registered, or why not.
@@ -108,15 +111,15 @@ pub(crate) struct Controller {
     clients: BTreeMap<WorkerId, processes::Client>,
     messages: processes::Messages,
     types: types::Types,
-    records: HashMap<Serial, Record>,
+    records: HashMap<Serial, Record, RandomState>,
     names: names::Names,
     troupes: troupes::Troupes,
     dedicated: create::Dedicated,
     waiting_for_host: choosing::Waiting,
     /// Children of actors here that live on other hosts, by host.
-    away: HashMap<NodeId, Vec<(Direct, Address)>>,
+    away: HashMap<NodeId, Vec<(Direct, Address)>, RandomState>,
     /// Lists of actors that workers were asked for.
-    lists: HashMap<u64, processes::Listing>,
+    lists: BTreeMap<u64, processes::Listing>,
     recent: Recent,
     letters: letters::Letters,
     watchers: hosts::Watchers,
@@ -183,13 +186,13 @@ impl Controller {
             clients: BTreeMap::new(),
             messages: processes::Messages::default(),
             types: types::Types::default(),
-            records: HashMap::new(),
+            records: HashMap::default(),
             names: names::Names::default(),
             troupes: troupes::Troupes::default(),
             dedicated: create::Dedicated::default(),
             waiting_for_host: choosing::Waiting::default(),
-            away: HashMap::new(),
-            lists: HashMap::new(),
+            away: HashMap::default(),
+            lists: BTreeMap::new(),
             recent: Recent::default(),
             letters: letters::Letters::default(),
             watchers: hosts::Watchers::default(),

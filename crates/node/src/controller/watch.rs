@@ -16,7 +16,6 @@ use odeon_protocol::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
-    thread::available_parallelism,
     time::Duration,
 };
 use tokio::{sync::watch, time};
@@ -300,13 +299,12 @@ impl Controller {
     }
 
     pub(super) fn on_tick(&mut self) {
-        let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
         self.count_actors();
         let load = Load {
             actors: self.workers.values().map(|worker| worker.actors).sum(),
             waiting: self.workers.values().map(|worker| worker.waiting).sum(),
             workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
-            cores,
+            cores: self.parts.cores,
         };
         self.parts.convention.set_load(load);
         let hosts = self.parts.convention.hosts();

@@ -12,7 +12,7 @@ use crate::{
     convention::StartError,
     identity::{Belonging, DataDir, Peer},
 };
-use odeon_cluster::directory::{Answer, Command, Joiner, Role, Secret, Token, TokenId};
+use odeon_cluster::directory::{Answer, Command, Directory, Joiner, Role, Secret, Token, TokenId};
 use odeon_transport::{
     quic::{
         Endpoint,
@@ -65,6 +65,23 @@ pub async fn start_simulated(config: &Config, simulated: Simulated) -> Result<Ha
         drop(guard);
     });
     Ok(handle)
+}
+
+impl Handle {
+    /// Reads the directory as this agent's log has it, whatever its readers are shown; its copy where it has no log.
+    pub fn logged<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {
+        match &self.shared.group {
+            Some(group) => read(&group.machine.read().directory),
+            None => self.directory(read),
+        }
+    }
+
+    /// Lets go of what its process holds, as the kernel does when that ends without a word: the lock on the data directory,
+    /// and the rest of the agent, which holds this part in turn.
+    pub fn abandon(&self) {
+        self.shared.data.close();
+        self.shared.peers.forget_service();
+    }
 }
 
 /// Admits a host as joining does, except that nobody proves anything: what its data directory has to hold.

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use odeon_protocol::{
     Direct, Time,
     limits::{HELD_BYTES, HELD_FOR, LARGE_FRAME_BYTES},
+    simulated::RandomState,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,14 +48,14 @@ struct Queue {
 /// Everything that waits, by name.
 #[derive(Debug)]
 pub(crate) struct Holds {
-    names: HashMap<Arc<str>, Queue>,
+    names: HashMap<Arc<str>, Queue, RandomState>,
     bytes: usize,
     limit: usize,
 }
 
 impl Default for Holds {
     fn default() -> Self {
-        Self { names: HashMap::new(), bytes: 0, limit: HELD_BYTES }
+        Self { names: HashMap::default(), bytes: 0, limit: HELD_BYTES }
     }
 }
 

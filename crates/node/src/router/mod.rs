@@ -86,6 +86,12 @@ impl Thread {
         Ok(Self { runtime, large, stop })
     }
 
+    /// The current runtime in place of both: nothing is started.
+    pub(crate) fn current() -> Self {
+        let runtime = runtime::Handle::current();
+        Self { large: runtime.clone(), runtime, stop: CancellationToken::new() }
+    }
+
     /// Runs a task on the thread.
     pub(crate) fn runtime(&self) -> &runtime::Handle {
         &self.runtime

@@ -5,7 +5,7 @@
 //! - **T-3.** Every other node's address goes to that node's agent.
 
 use super::hash::Fast;
-use odeon_protocol::{Boot, Direct, NodeId, Reason, Serial, WorkerId};
+use odeon_protocol::{Boot, Direct, NodeId, Reason, Serial, WorkerId, simulated::RandomState};
 use std::{collections::HashMap, sync::Arc};
 
 /// Where one address is reached.
@@ -39,7 +39,7 @@ pub(crate) struct Table {
     boot: Boot,
     blocks: HashMap<u64, Owner, Fast>,
     stopping: HashMap<Serial, (), Fast>,
-    names: HashMap<Arc<str>, Known>,
+    names: HashMap<Arc<str>, Known, RandomState>,
     dead: HashMap<NodeId, Boot, Fast>,
     /// Places of other agents whose names were granted anew; until that start of the agent is over.
     gone: HashMap<Direct, (), Fast>,
@@ -59,7 +59,7 @@ impl Table {
             boot,
             blocks: HashMap::default(),
             stopping: HashMap::default(),
-            names: HashMap::new(),
+            names: HashMap::default(),
             dead: HashMap::default(),
             gone: HashMap::default(),
         }

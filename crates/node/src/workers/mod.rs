@@ -7,6 +7,7 @@
 mod backoff;
 pub(crate) mod listeners;
 pub(crate) mod output;
+mod process;
 mod spawner;
 
 use crate::{
@@ -24,15 +25,12 @@ use odeon_protocol::{
 };
 use odeon_transport::socket::Socket;
 use output::Tail;
-use spawner::Spawned;
+use process::Process;
+pub use process::{Simulated, Spawn};
 pub(crate) use spawner::Spawner;
 use std::{
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{net::UnixStream, process::ExitStatusExt},
-    },
-    process::ExitStatus,
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -40,8 +38,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::unix::AsyncFd,
-    net,
     sync::{mpsc, oneshot},
     time::{self, Instant},
 };
@@ -49,8 +45,6 @@ use tracing::{info, warn};
 
 /// From its start to the `Hello` of a process: debug builds on a busy machine take their time.
 const START_WAIT: Duration = Duration::from_secs(20);
-/// The rest of a process's output is waited for so long after its end.
-const OUTPUT_WAIT: Duration = Duration::from_millis(200);
 
 /// Everything a unit's task needs of the agent.
 #[derive(Clone)]
@@ -147,11 +141,11 @@ impl Unit {
     /// One process from its start to its end. An error is one line: why, what to do.
     async fn run_once(&mut self) -> Result<(), String> {
         let id = self.kit.next_id();
-        let spawned = self.kit.spawner.spawn(&self.command).await.map_err(|error| start_fault(&error))?;
-        let pid = spawned.child.id();
-        self.kit.events.push(Event::UnitStarted { unit: self.unit, worker: id, pid });
         let tail = Tail::default();
-        let mut process = Process::new(spawned, &self.name, &tail).map_err(|error| error.to_string())?;
+        let started = self.kit.spawner.start_process(&self.command, (&self.name, &tail)).await;
+        let mut process = started.map_err(|error| start_fault(&error))?;
+        let pid = process.pid();
+        self.kit.events.push(Event::UnitStarted { unit: self.unit, worker: id, pid });
         let admitted = self.admit(id, &mut process).await;
         let end = match &admitted {
             Ok(()) => self.watch(id, &mut process).await,
@@ -177,13 +171,12 @@ impl Unit {
 
     /// The first frame each way; then the process's link is the router's.
     async fn admit(&mut self, id: WorkerId, process: &mut Process) -> Result<(), String> {
-        let socket = process.socket.take().ok_or("it has no socket")?;
+        let socket = process.take_socket().ok_or("it has no socket")?;
         let (done, mut result) = oneshot::channel();
         let (unit, kit, pid) = (self.unit, self.kit.clone(), process.pid());
         self.kit.router.spawn(async move {
-            let socket = socket.set_nonblocking(true).and_then(|()| net::UnixStream::from_std(socket));
-            let admitted = match socket {
-                Ok(socket) => greet(&kit, id, Greeting::Worker { unit, pid }, socket.into()).await,
+            let admitted = match socket.open() {
+                Ok(socket) => greet(&kit, id, Greeting::Worker { unit, pid }, socket).await,
                 Err(error) => Err(error.to_string()),
             };
             // The unit may have given up meanwhile.
@@ -248,71 +241,6 @@ fn start_fault(error: &io::Error) -> String {
         _ => return format!("it cannot be started: {error}"),
     };
     what.to_owned()
-}
-
-/// A child process and what is watched of it.
-struct Process {
-    child: std::process::Child,
-    pidfd: AsyncFd<OwnedFd>,
-    socket: Option<UnixStream>,
-    output: tokio::task::JoinHandle<io::Result<()>>,
-    ended: Option<ExitStatus>,
-}
-
-impl Process {
-    fn new(spawned: Spawned, name: &str, tail: &Tail) -> io::Result<Self> {
-        let Spawned { child, pidfd, socket, output } = spawned;
-        let output = tokio::spawn(output::follow(output.into(), name.to_owned(), tail.clone()));
-        Ok(Self { child, pidfd: spawner::watch(pidfd)?, socket: Some(socket), output, ended: None })
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn kill(&self) {
-        // It may have ended by itself just now.
-        let _ = rustix::process::pidfd_send_signal(self.pidfd.as_fd(), rustix::process::Signal::KILL);
-    }
-
-    /// Waits for the end; may be called, and dropped, any number of times.
-    async fn wait(&mut self) -> ExitCause {
-        loop {
-            if let Some(status) = self.ended {
-                return cause_of(status);
-            }
-            match self.child.try_wait() {
-                Ok(Some(status)) => self.ended = Some(status),
-                Ok(None) => match self.pidfd.readable().await {
-                    Ok(mut ready) if matches!(self.child.try_wait(), Ok(None)) => ready.clear_ready(),
-                    _ => {}
-                },
-                Err(error) => return ExitCause::Failed(format!("its end was not seen: {error}")),
-            }
-        }
-    }
-
-    async fn rest_of_output(&mut self) {
-        // Something that it started may hold the pipe open.
-        let _ = time::timeout(OUTPUT_WAIT, &mut self.output).await;
-        self.output.abort();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.ended.is_none() {
-            self.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn cause_of(status: ExitStatus) -> ExitCause {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => ExitCause::WorkerKilled { signal },
-        (None, code) => ExitCause::WorkerExited { code: code.unwrap_or(0) },
-    }
 }
 
 /// Reads a process's `Hello`, has the controller decide, answers, and hands the link to the router. Runs on the

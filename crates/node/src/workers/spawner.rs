@@ -5,6 +5,10 @@
 
 #![expect(unsafe_code, reason = "pre_exec and the registration of a pidfd; each says why it is sound")]
 
+use super::{
+    output::Tail,
+    process::{Process, Spawn},
+};
 use crate::config::WorkerCommand;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
@@ -36,15 +40,20 @@ pub(super) struct Spawned {
     pub(super) output: PipeReader,
 }
 
-struct Job {
+/// A process to be started.
+#[derive(Debug)]
+pub(crate) struct Job {
     command: WorkerCommand,
     reply: oneshot::Sender<io::Result<Spawned>>,
 }
 
-/// The thread's handle; the thread ends with its last clone.
+/// What starts processes.
 #[derive(Clone, Debug)]
-pub(crate) struct Spawner {
-    jobs: mpsc::SyncSender<Job>,
+pub(crate) enum Spawner {
+    /// The thread, which ends with the last of these.
+    Thread(mpsc::SyncSender<Job>),
+    /// A simulation.
+    Simulated(Spawn),
 }
 
 impl Spawner {
@@ -57,15 +66,23 @@ impl Spawner {
                 let _ = job.reply.send(spawn(&job.command, &data));
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self::Thread(jobs))
     }
 
-    /// Starts a worker's executable.
-    pub(super) async fn spawn(&self, command: &WorkerCommand) -> io::Result<Spawned> {
+    /// Starts a worker's executable; what it writes goes into the log, under that name, and the last of it is kept.
+    pub(super) async fn start_process(
+        &self,
+        command: &WorkerCommand,
+        (name, tail): (&str, &Tail),
+    ) -> io::Result<Process> {
+        let jobs = match self {
+            Self::Thread(jobs) => jobs,
+            Self::Simulated(spawn) => return Ok(Process::simulated(spawn.0(command))),
+        };
         let (reply, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the agent is stopping");
-        self.jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
-        answer.await.map_err(gone)?
+        jobs.try_send(Job { command: command.clone(), reply }).map_err(|_| io::ErrorKind::WouldBlock)?;
+        Process::new(answer.await.map_err(gone)??, name, tail)
     }
 }
 

@@ -4,6 +4,10 @@
 //!   it has spawned goes on, until a later deadline is set.
 
 use super::{cell::AnyCell, clock, scheduler};
+use odeon_protocol::{
+    planted::{self, Fault},
+    simulated::RandomState,
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -19,7 +23,7 @@ use tokio::task;
 pub(crate) struct Gate {
     /// By `CLOCK_BOOTTIME`, in nanoseconds; [`clock::NEVER`] while there is none.
     until: AtomicU64,
-    held: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
+    held: Mutex<HashMap<u64, Arc<dyn AnyCell>, RandomState>>,
     /// What named actors have spawned and rests.
     tasks: Mutex<HashMap<Option<task::Id>, Waker>>,
     /// How much of what they have spawned is doing something now.
@@ -85,7 +89,7 @@ impl Gate {
     /// Whether named actors may act now.
     pub(crate) fn is_open(&self) -> bool {
         let until = self.until.load(Ordering::SeqCst);
-        until == clock::NEVER || clock::boot() < until
+        until == clock::NEVER || clock::boot() < until || planted::is(Fault::GateOff)
     }
 
     /// The deadline, by `CLOCK_BOOTTIME`; [`clock::NEVER`] without one.

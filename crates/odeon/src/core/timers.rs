@@ -87,7 +87,7 @@ impl Timers {
         Ok(timers)
     }
 
-    /// Timers without a thread: nothing expires.
+    /// Timers without a thread: what is due expires at [`Timers::turn`].
     pub(crate) fn still() -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::new(Shard { heap: BinaryHeap::new(), sweep_at: SWEEP_FROM })),
@@ -130,22 +130,31 @@ impl Timers {
         }
     }
 
+    /// Lets happen what is due, if anything is; answers when the next is.
+    pub(crate) fn turn(&self) -> u64 {
+        let now = clock::fine();
+        if now < self.next.load(Ordering::SeqCst) {
+            return self.next.load(Ordering::SeqCst);
+        }
+        // Published before the heaps are read: whoever arms something earlier from here on lowers it again.
+        self.next.store(clock::NEVER, Ordering::SeqCst);
+        let (mut next, mut due) = (clock::NEVER, Vec::new());
+        for shard in &self.shards {
+            next = next.min(take_due(&mut shard.lock().heap, now, &mut due));
+        }
+        for what in due {
+            // Whatever is over already takes no notice.
+            what.expire();
+        }
+        self.next.fetch_min(next, Ordering::SeqCst).min(next)
+    }
+
     fn run(&self) {
-        let mut due = Vec::new();
         while !self.stopped.load(Ordering::SeqCst) {
-            // Published before the heaps are read: whoever arms something earlier from here on lowers it again.
-            self.next.store(clock::NEVER, Ordering::SeqCst);
-            let now = clock::fine();
-            let mut next = clock::NEVER;
-            for shard in &self.shards {
-                next = next.min(take_due(&mut shard.lock().heap, now, &mut due));
-            }
-            for what in due.drain(..) {
-                // Whatever is over already takes no notice.
-                what.expire();
-            }
+            self.turn();
             let mut asleep = self.asleep.lock();
-            let next = self.next.fetch_min(next, Ordering::SeqCst).min(next);
+            // Whatever was armed since then has lowered it.
+            let next = self.next.load(Ordering::SeqCst);
             if self.stopped.load(Ordering::SeqCst) {
                 return;
             }

@@ -19,6 +19,7 @@ use odeon_protocol::{
     control::{self, ActorInfo, FromAgent, Refusal, Signal, ToAgent},
     frame::Frame,
     planted::{self, Fault},
+    simulated::RandomState,
 };
 use parking_lot::Mutex;
 use std::{
@@ -36,7 +37,7 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 pub(super) struct Requests {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, oneshot::Sender<FromAgent>>>,
+    open: Mutex<HashMap<u64, oneshot::Sender<FromAgent>, RandomState>>,
 }
 
 impl Requests {

@@ -9,7 +9,7 @@
 //!   has been sent back, so that nothing overtakes them.
 
 use super::flow::{Now, Route};
-use odeon_protocol::{Direct, Serial};
+use odeon_protocol::{Direct, Serial, simulated::RandomState};
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
 /// Names that are remembered; beyond it those of other processes are forgotten and asked for anew.
@@ -51,7 +51,7 @@ pub(crate) enum Lookup {
 /// All names that this process has heard of.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    names: HashMap<Arc<str>, Name>,
+    names: HashMap<Arc<str>, Name, RandomState>,
     version: u64,
     /// The version in which names were last forgotten: before it nothing is known of their changes.
     forgotten: u64,

@@ -1,11 +1,18 @@
 //! What has to hold at every instant, as seen by somebody who sees everything.
 //!
 //! - **CC-1.** A host may run named actors under a lease only as long as no voter has logged that lease's end.
-//! - **CC-2.** No name is held twice: of all grants of a name at most one is held under a lease that still runs.
-//! - **CC-3.** Copies of the directory of the same version are equal, and epochs grow from version to version.
-//! - **CC-4.** The start of an agent is given up only where its host was away for long.
+//! - **CC-2.** Copies of the directory of the same version are equal, and epochs grow from version to version.
+//! - **CC-3.** The start of an agent is given up only where its host was away for long.
+//!
+//! What actors do is held against the same: `bearers`, `asks`.
 
-use super::machine::Machine;
+mod asks;
+mod bearers;
+
+use super::{machine::Machine, stage::Seen};
+use asks::Asks;
+use bearers::Bearers;
+use odeon_cluster::directory::Directory;
 use odeon_protocol::{Boot, NodeId, Time};
 use std::{
     collections::BTreeMap,
@@ -16,16 +23,6 @@ use std::{
 
 /// A host that was away for less than this is not given up: the limit is 30 s.
 const AWAY: Duration = Duration::from_secs(25);
-
-/// A name, granted.
-#[derive(Clone, Debug)]
-pub(super) struct Grant {
-    pub(super) name: Arc<str>,
-    pub(super) machine: usize,
-    pub(super) boot: Boot,
-    pub(super) generation: u64,
-    pub(super) epoch: u64,
-}
 
 /// What is looked at.
 #[derive(Clone, Copy)]
@@ -43,8 +40,10 @@ pub(super) struct Checks {
     newest: BTreeMap<NodeId, (Boot, u64, bool)>,
     /// The copies' contents and epochs, by version.
     versions: BTreeMap<u64, (u64, u64)>,
-    looked: BTreeMap<(u64, Boot), u64>,
-    grants: BTreeMap<Arc<str>, Vec<Grant>>,
+    /// Versions that were seen, by host, start of its agent, and whether it is what the log has or what is shown to readers.
+    looked: BTreeMap<(u64, Boot, bool), u64>,
+    bearers: Bearers,
+    pub(super) asks: Asks,
     pub(super) granted: u64,
     pub(super) leases_lost: u64,
     pub(super) boots_over: u64,
@@ -53,9 +52,9 @@ pub(super) struct Checks {
 
 /// Under which lease a host may run its named actors now.
 pub(super) fn may_run(machine: &Machine) -> Option<(NodeId, Boot, u64)> {
-    let process = machine.process.as_ref().filter(|_| machine.runs())?;
+    let process = machine.process.as_ref().filter(|_| !machine.workers_stand)?;
     let lease = *process.lease.borrow();
-    let may = !lease.lost && machine.lease_clock < lease.pause_at;
+    let may = !lease.lost && machine.lease_clock() < lease.pause_at;
     may.then(|| (process.handle.me(), process.handle.boot(), lease.generation))
 }
 
@@ -71,18 +70,42 @@ impl Checks {
         self.sum = hashed((self.sum, what));
     }
 
-    /// A claim was granted.
-    pub(super) fn granted(&mut self, grant: Grant) {
-        self.granted += 1;
-        self.note((&grant.name, grant.epoch, grant.machine));
-        self.grants.entry(grant.name.clone()).or_default().push(grant);
+    /// An actor did something; `start` says which start of its agent that host has.
+    pub(super) fn saw(
+        &mut self,
+        seen: &Seen,
+        start: impl FnOnce(u64) -> Result<(NodeId, Boot), &'static str>,
+    ) -> Result<(), String> {
+        self.note(seen);
+        match seen {
+            Seen::Handles { name, epoch, instance, host, begins } => {
+                self.bearers.handles((name, *epoch, *instance), start(*host)?)?;
+                begins.map_or(Ok(()), |id| self.asks.handled(id))
+            }
+            Seen::Asks { id, process } => {
+                self.asks.begins(*id, *process);
+                Ok(())
+            }
+            Seen::Answered { id, failed } => self.asks.ended(*id, failed.clone()),
+        }
+    }
+
+    /// A copy shows who was granted names.
+    fn look_at_names(&mut self, names: Vec<(Arc<str>, bearers::Grant)>) {
+        for (name, grant) in names {
+            if self.bearers.granted(&name, grant) {
+                self.granted += 1;
+                self.note((&name, grant.epoch, grant.node));
+            }
+        }
     }
 
     /// Looks at everything.
     pub(super) fn look(&mut self, scene: &Scene<'_>) -> Result<(), String> {
         let machines = scene.machines;
         for index in 0..machines.len() {
-            self.look_at_copy(scene, index)?;
+            self.look_at_copy(scene, index, true)?;
+            self.look_at_copy(scene, index, false)?;
         }
         let running: Vec<_> = machines.iter().map(may_run).collect();
         for (machine, (node, boot, generation)) in machines.iter().zip(&running).filter_map(|(m, r)| Some((m, (*r)?))) {
@@ -95,46 +118,33 @@ impl Checks {
                 ));
             }
         }
-        self.look_at_grants(&running)
-    }
-
-    fn look_at_grants(&mut self, running: &[Option<(NodeId, Boot, u64)>]) -> Result<(), String> {
-        let held = |grant: &Grant| {
-            running[grant.machine]
-                .is_some_and(|(_, boot, generation)| (boot, generation) == (grant.boot, grant.generation))
-        };
-        for (name, grants) in self.grants.iter_mut().filter(|(_, grants)| grants.len() > 1) {
-            let holders: Vec<_> = grants.iter().filter(|grant| held(grant)).collect();
-            if holders.len() > 1 {
-                return Err(format!("{name} is held twice: {holders:?}"));
-            }
-            if let Some(last) = grants.iter().max_by_key(|grant| grant.epoch).cloned()
-                && holders.first().is_none_or(|holder| holder.epoch == last.epoch)
-                && grants.len() > 4
-            {
-                *grants = vec![last];
-            }
-        }
         Ok(())
     }
 
-    fn look_at_copy(&mut self, scene: &Scene<'_>, index: usize) -> Result<(), String> {
+    fn look_at_copy(&mut self, scene: &Scene<'_>, index: usize, is_log: bool) -> Result<(), String> {
         let Scene { now, machines, absence } = *scene;
         let machine = &machines[index];
         let Some(process) = machine.process.as_ref().filter(|_| machine.runs()) else { return Ok(()) };
-        let before = self.looked.entry((machine.number, process.handle.boot())).or_default();
-        let (version, epoch, content, members) = process.handle.directory(|directory| {
+        let before = self.looked.entry((machine.number, process.handle.boot(), is_log)).or_default();
+        let look = |directory: &Directory| {
             let version = directory.version();
             if version == *before {
-                return (version, 0, 0, Vec::new());
+                return (version, 0, 0, Vec::new(), Vec::new());
             }
             let of =
                 |member: &odeon_cluster::directory::Member| (member.node, member.boot, member.generation, member.dead);
             let members: Vec<_> = directory.members().map(of).collect();
             let names = directory.names().map(|name| (&name.name, name.state, name.holder, name.epoch));
             let content = hashed((&members, names.collect::<Vec<_>>(), directory.epoch()));
-            (version, directory.epoch(), content, members)
-        });
+            let granted = directory.names().filter_map(|name| {
+                let holder = name.holder?;
+                Some((name.name.clone(), bearers::Grant { epoch: name.epoch, node: holder.node, boot: holder.boot }))
+            });
+            let granted = granted.collect();
+            (version, directory.epoch(), content, members, granted)
+        };
+        let found = if is_log { process.handle.logged(look) } else { process.handle.directory(look) };
+        let (version, epoch, content, members, granted) = found;
         if version == *before {
             return Ok(());
         }
@@ -142,6 +152,7 @@ impl Checks {
             return Err(format!("the copy of {} went from version {before} to {version}", machine.name()));
         }
         *before = version;
+        self.look_at_names(granted);
         self.note((now.as_nanos(), index, version, content));
         for (node, boot, generation, dead) in members {
             let newest = self.newest.entry(node).or_insert((boot, generation, dead));

@@ -14,12 +14,18 @@ pub enum Fault {
     Mute,
     /// Two hosts do not reach each other; all others reach both.
     Split,
-    /// A host's process stands still, its clocks go on.
+    /// A host's agent and its workers stand still, its clocks go on.
     Freeze,
+    /// Its agent alone does.
+    FreezeAgent,
+    /// Its workers alone do.
+    FreezeWorkers,
     /// A machine stands still, and one of its clocks with it.
     Suspend,
-    /// A process ends without a word and is started anew.
+    /// An agent ends without a word, its workers with it, and is started anew.
     Kill,
+    /// A worker does.
+    KillWorker,
     /// An agent is stopped in order and started anew.
     Stop,
     /// Much of what a host sends and is sent is lost.
@@ -30,14 +36,17 @@ pub enum Fault {
     FullDisk,
 }
 
-pub(super) const FAULTS: [Fault; 11] = [
+pub(super) const FAULTS: [Fault; 14] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
     Fault::Split,
     Fault::Freeze,
+    Fault::FreezeAgent,
+    Fault::FreezeWorkers,
     Fault::Suspend,
     Fault::Kill,
+    Fault::KillWorker,
     Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,
@@ -45,13 +54,13 @@ pub(super) const FAULTS: [Fault; 11] = [
 ];
 
 /// Those that no leader falls by.
-pub(super) const LIGHT: [Fault; 2] = [Fault::Lossy, Fault::SlowDisk];
+pub(super) const LIGHT: [Fault; 4] = [Fault::Lossy, Fault::SlowDisk, Fault::FreezeWorkers, Fault::KillWorker];
 
 impl Fault {
     /// How long it lasts where leaders last: long enough that a host is given up for it.
     pub(super) fn lasts_long(self, random: &mut Random) -> Duration {
         match self {
-            Self::Cut | Self::Mute | Self::Deaf | Self::Freeze | Self::Suspend => {
+            Self::Cut | Self::Mute | Self::Deaf | Self::Freeze | Self::FreezeAgent | Self::Suspend => {
                 Duration::from_millis(25_000 + random.below(18_000))
             }
             _ => self.lasts(random),
@@ -60,13 +69,18 @@ impl Fault {
 
     /// Whether the host cannot do its part meanwhile.
     pub(super) const fn is_outage(self) -> bool {
-        !matches!(self, Self::Lossy | Self::SlowDisk | Self::FullDisk | Self::Split)
+        !matches!(
+            self,
+            Self::Lossy | Self::SlowDisk | Self::FullDisk | Self::Split | Self::FreezeWorkers | Self::KillWorker
+        )
     }
 
     /// How long it lasts: mostly about as long as a lease, sometimes so long that a start of an agent is given up.
     pub(super) fn lasts(self, random: &mut Random) -> Duration {
         let millis = match (self, random.below(100)) {
-            (Self::Cut | Self::Freeze | Self::Suspend | Self::Deaf, 0..4) => 31_000 + random.below(6_000),
+            (Self::Cut | Self::Freeze | Self::FreezeAgent | Self::Suspend | Self::Deaf, 0..4) => {
+                31_000 + random.below(6_000)
+            }
             (Self::Kill | Self::Stop, _) => 50 + random.below(6_000),
             (Self::Lossy | Self::SlowDisk | Self::FullDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),

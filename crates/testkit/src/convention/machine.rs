@@ -1,24 +1,21 @@
 //! One host: its clocks, its disk, and its agent's process while there is one.
 
+use super::{
+    programs::{self, Program, Programs},
+    stage,
+};
 use odeon_node::{
-    Bind, Config,
-    convention::{self, Disk, Handle, Lease, Over, Simulated, StartError, start_simulated},
+    Agent, Bind, Config, StartError, WorkerCommand,
+    convention::{Disk, Handle, Lease, Simulated},
     identity::{Belonging, DataDir},
 };
 use odeon_protocol::{
     Time,
+    planted::{self, Fault},
     simulated::{Clocks, set_clocks},
 };
 use odeon_transport::{quic::simulated::Network, tls::NodeKey};
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, RngSeed, Runtime},
     sync::watch,
@@ -37,10 +34,11 @@ pub(super) struct Machine {
     /// Its clocks run so many millionths too fast.
     pub(super) fast: i64,
     pub(super) process: Option<Process>,
-    /// It does not run: `SIGSTOP`, or suspended as a whole.
+    /// Its agent does not run: `SIGSTOP`, or suspended as a whole.
     pub(super) stands: bool,
-    /// By the clock on which its agent counts leases, as of its last run.
-    pub(super) lease_clock: Time,
+    /// Its worker processes do not.
+    pub(super) workers_stand: bool,
+    pub(super) programs: Programs,
     data: PathBuf,
     monotonic: Time,
     suspended: Duration,
@@ -49,9 +47,9 @@ pub(super) struct Machine {
 /// The agent's process.
 #[derive(Debug)]
 pub(super) struct Process {
+    pub(super) agent: Arc<Agent>,
     pub(super) handle: Handle,
     pub(super) lease: watch::Receiver<Lease>,
-    pub(super) over: watch::Receiver<Option<Over>>,
     /// Its own time at its start, by tokio and by the machine.
     origin: (Instant, Time),
     // Last: what runs on it holds the rest.
@@ -77,7 +75,8 @@ impl Machine {
             fast,
             process: None,
             stands: false,
-            lease_clock: Time::ZERO,
+            workers_stand: false,
+            programs: Programs::default(),
             data,
             monotonic: Time::ZERO + Duration::from_secs(1000 * number),
             suspended: Duration::ZERO,
@@ -107,14 +106,17 @@ impl Machine {
         let mut config = Config::new(self.name(), &self.data);
         (config.listen, config.bootstrap, config.http) = (Bind::asked(self.address), bootstrap, None);
         config.advertise = Some(self.address.to_string());
+        config.workers = vec![WorkerCommand { path: "sim".into(), args: Vec::new() }];
         let simulated = Simulated { network: network.clone(), disk: self.disk.clone(), key: key(self.number) };
         let origin = (runtime.block_on(async { Instant::now() }), self.monotonic);
         self.keep_time(origin);
-        let handle = runtime.block_on(start_simulated(&config, simulated))?;
+        let spawn = programs::spawn(&self.programs);
+        let agent = Arc::new(runtime.block_on(Agent::start_simulated(config, simulated, spawn))?);
         // Where a file would be: without it a voter does not start again.
         std::fs::write(self.data.join("directory.redb"), []).expect("an own directory");
-        let (lease, over) = (handle.lease(), handle.over());
-        self.process = Some(Process { handle, lease, over, origin, runtime });
+        let handle = agent.convention().clone();
+        let lease = handle.lease();
+        self.process = Some(Process { agent, handle, lease, origin, runtime });
         Ok(())
     }
 
@@ -129,7 +131,12 @@ impl Machine {
         })));
     }
 
-    /// Whether its process runs now.
+    /// The clock on which leases are counted.
+    pub(super) fn lease_clock(&self) -> Time {
+        if planted::is(Fault::ClockStandsInSuspend) { self.monotonic } else { self.monotonic + self.suspended }
+    }
+
+    /// Whether its agent runs now.
     pub(super) fn runs(&self) -> bool {
         self.process.is_some() && !self.stands
     }
@@ -149,21 +156,46 @@ impl Machine {
         Duration::from_nanos((nanos + nanos / 1_000_000 * self.fast) as u64)
     }
 
-    /// Everything on the host runs for a while.
+    /// Its agent runs for a while.
     pub(super) fn run(&mut self, span: Duration) {
         self.stand(span, false);
         let Some(process) = &self.process else { return };
         let _host = tracing::info_span!("host", number = self.number).entered();
         self.keep_time(process.origin);
         let (began, until) = (process.origin.0, self.monotonic.since(process.origin.1));
-        self.lease_clock = process.runtime.block_on(async move {
+        process.runtime.block_on(async move {
             // After it stood still all timers are late at once.
             let late = until.saturating_sub(began.elapsed());
             if late > span * 3 {
                 advance(late.saturating_sub(span)).await;
             }
             sleep_until(began + until).await;
-            convention::now()
+        });
+    }
+
+    /// As long as its workers run, its clocks are those that everything on this thread reads.
+    fn show_time(&self) {
+        let (monotonic, suspended) = (self.monotonic, self.suspended);
+        set_clocks(Some(Box::new(move || {
+            let boot = monotonic + suspended;
+            Clocks { boot, monotonic, wall: DAY + boot.since(Time::ZERO) }
+        })));
+    }
+
+    /// The actors of its worker processes run until all wait.
+    pub(super) fn run_programs(&self, now: Time) {
+        let Some(process) = &self.process else { return };
+        let _host = tracing::info_span!("host", number = self.number).entered();
+        self.show_time();
+        let _runtime = process.runtime.enter();
+        let (number, stand) = (self.number, self.workers_stand);
+        self.programs.lock().retain_mut(|program| {
+            stage::set_turn((number, program.pid));
+            let lives = if stand { !program.is_killed() } else { program.run(now) };
+            if !lives {
+                program.end();
+            }
+            lives
         });
     }
 
@@ -176,23 +208,47 @@ impl Machine {
         Some(what(&process.handle))
     }
 
-    /// Asks its agent to stop, and lets `stopped` know.
-    pub(super) fn stop(&self, stopped: Arc<AtomicBool>) {
-        self.within(|handle| {
-            let handle = handle.clone();
-            tokio::spawn(async move {
-                handle.stop().await;
-                stopped.store(true, Ordering::Relaxed);
-            });
-        });
+    /// Has one of its users ask for a name; false where nobody can now.
+    pub(super) fn attempt(&self, user: u64, key: String) -> bool {
+        let Some(process) = self.process.as_ref().filter(|_| !self.workers_stand) else { return false };
+        self.show_time();
+        let _runtime = process.runtime.enter();
+        let programs = self.programs.lock();
+        programs.first().is_some_and(|program| program.attempt(user, key))
     }
 
-    /// Its process ends without a word.
+    /// Whether somebody can use a name.
+    pub(super) fn has_users(&self) -> bool {
+        !self.workers_stand && self.programs.lock().first().is_some_and(Program::has_users)
+    }
+
+    /// Its worker processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.programs.lock().iter().map(|program| program.pid).collect()
+    }
+
+    /// What its worker processes have outstanding.
+    pub(super) fn flows(&self) -> u64 {
+        self.programs.lock().iter().map(Program::flows).sum()
+    }
+
+    /// Asks its agent to stop.
+    pub(super) fn stop(&self) {
+        if let Some(agent) = self.process.as_ref().map(|process| process.agent.clone()) {
+            self.within(|_| tokio::spawn(async move { agent.stop().await }));
+        }
+    }
+
+    /// Its agent ends without a word, and its worker processes with it.
     pub(super) fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             self.keep_time(process.origin);
+            let programs = std::mem::take(&mut *self.programs.lock());
+            programs.iter().for_each(Program::end);
+            process.handle.abandon();
+            drop(programs);
             drop(process);
         }
-        self.stands = false;
+        (self.stands, self.workers_stand) = (false, false);
     }
 }

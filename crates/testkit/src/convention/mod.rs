@@ -1,18 +1,24 @@
-//! Agents under faults: the shipped convention (Raft group, leases, gossip, change stream, voters) of several hosts on
-//! simulated time, network and disks.
+//! Whole agents under faults: the shipped agent (Raft group, leases, gossip, change stream, voters, controller, router) and
+//! the shipped runtime of its workers (link, gate, actors), of several hosts, on simulated time, network and disks.
 //!
 //! Each host has clocks of its own and a runtime of its own, whose time stands still while nobody moves it (`machine`).
-//! What agents say to each other lies in a network that delays, loses and cuts (`paths`). [`run`] forms a convention of
-//! three or five voters, has them claim names, and breaks things (`faults`): hosts are cut off on one side or both,
-//! frozen, suspended, killed and started anew, disks are slow or full, clocks run fast. After every step the guarantees are
-//! checked (`checks`); once the faults have ended, that everybody agrees again. A run follows from its seed alone.
+//! What agents say to each other lies in a network that delays, loses and cuts (`paths`). Each agent has a worker process,
+//! which runs when its turn comes and speaks with the agent over a pipe (`programs`); its actors use global names, and bear
+//! them (`actors`), and say on a `stage` what they do. [`run`] forms a convention of three or five voters and breaks things
+//! (`faults`): hosts are cut off on one side or both, frozen, suspended, killed and started anew; agents and workers are
+//! frozen and killed apart from each other; disks are slow or full, clocks run fast. After every step the guarantees are
+//! checked (`checks`); once the faults have ended, that everybody agrees again and every name answers. A run follows from
+//! its seed alone.
 //!
-//! Processes, actors and frames are not here: see [`crate::links`].
+//! Lanes, flows and large messages under faults of their own: see [`crate::links`].
 
+mod actors;
 mod checks;
 mod faults;
 mod machine;
 mod paths;
+mod programs;
+mod stage;
 mod world;
 
 pub use faults::Fault;
@@ -34,6 +40,10 @@ pub struct Report {
     pub leaders: u64,
     /// Starts of agents that were given up.
     pub boots_over: u64,
+    /// Asks of names that were answered.
+    pub answered: u64,
+    /// Asks that failed.
+    pub failed: u64,
     /// Faults injected.
     pub faults: BTreeMap<Fault, u64>,
     /// A sum over everything that was seen, in order.

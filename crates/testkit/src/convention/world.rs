@@ -5,28 +5,24 @@ mod voters;
 
 use super::{
     Broken, Fault, Report,
-    checks::{Checks, Grant, Scene, may_run},
+    checks::{Checks, Scene, may_run},
     machine::Machine,
     paths::Paths,
+    stage,
 };
 use crate::Random;
 use breaking::{Away, Lasting};
-use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Joiner, NameState, Role};
-use odeon_node::convention::{Handle, Lease, StartError, admit_simulated};
-use odeon_protocol::{
-    Direct, Serial, Time,
-    control::{OnStop, Policy, WireCodec},
-    level::FEATURE_LEVEL,
-    simulated,
+use odeon_cluster::directory::{Joiner, Role};
+use odeon_node::{
+    StartError,
+    convention::{Handle, admit_simulated},
 };
+use odeon_protocol::{Time, level::FEATURE_LEVEL, simulated};
 use odeon_transport::quic::simulated::Packet;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,12 +44,13 @@ pub(super) struct World {
     machines: Vec<Machine>,
     paths: Paths,
     lasting: Vec<Lasting>,
+    /// Nobody uses names by himself any more.
+    quiet: bool,
     /// By host.
     away: Vec<Away>,
-    /// Agents that were asked to stop, and whether they have.
-    stopping: Vec<(usize, Arc<AtomicBool>)>,
+    /// Hosts whose agents were asked to stop.
+    stopping: BTreeSet<usize>,
     waiting: Vec<Vec<Packet>>,
-    outcomes: Arc<Mutex<Vec<Grant>>>,
     checks: Checks,
     report: Report,
     leader: Option<String>,
@@ -82,10 +79,10 @@ impl World {
             calm: random.chance(15),
             paths: Paths::new(),
             lasting: Vec::new(),
+            quiet: false,
             away: vec![Away::default(); machines.len()],
-            stopping: Vec::new(),
+            stopping: BTreeSet::new(),
             waiting: vec![Vec::new(); machines.len()],
-            outcomes: Arc::default(),
             checks: Checks::default(),
             report: Report { hosts, ..Report::default() },
             leader: None,
@@ -100,10 +97,12 @@ impl World {
     pub(super) fn run(mut self, what: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<Report, Broken> {
         let mut random = Random::new(self.random.number());
         simulated::set_random(Some(Box::new(move || random.number())));
+        stage::clear();
         let outcome = what(&mut self);
         for machine in &mut self.machines {
             machine.kill();
         }
+        stage::clear();
         simulated::set_clocks(None);
         simulated::set_random(None);
         match outcome {
@@ -112,6 +111,8 @@ impl World {
                 grants: self.checks.granted,
                 leases_lost: self.checks.leases_lost,
                 boots_over: self.checks.boots_over,
+                answered: self.checks.asks.answered,
+                failed: self.checks.asks.failed,
                 sum: self.checks.sum,
                 ..self.report
             }),
@@ -147,7 +148,8 @@ impl World {
             self.heal(&lasting)?;
         }
         self.tell("all is well again".into());
-        self.until_agreed(AGREES)
+        self.until_agreed(AGREES)?;
+        self.all_answer(AGREES)
     }
 
     fn tell(&mut self, line: String) {
@@ -233,17 +235,16 @@ impl World {
             self.paths.send(self.now, &mut self.random);
         }
         self.break_silent();
-        self.end_stopped();
-        self.begin_anew()?;
-        self.rest();
-        self.claim();
-        for grant in std::mem::take(&mut *self.outcomes.lock()) {
-            self.checks.granted(grant);
-        }
-        self.watch_leader();
         let (now, away) = (self.now, &self.away);
         let absence = |host: usize| away[host].lasts(now);
-        self.checks.look(&Scene { now, machines: &self.machines, absence: &absence })
+        self.checks.look(&Scene { now, machines: &self.machines, absence: &absence })?;
+        self.use_names();
+        stage::advance(now);
+        self.machines.iter().for_each(|machine| machine.run_programs(now));
+        self.look_at_actors()?;
+        self.end_stopped()?;
+        self.watch_leader();
+        Ok(())
     }
 
     /// Whether something is due that is done each so many milliseconds.
@@ -264,57 +265,46 @@ impl World {
     }
 
     fn kill(&mut self, host: usize) {
+        self.paths.network.silence(self.machines[host].address);
         self.machines[host].kill();
         self.waiting[host].clear();
     }
 
-    /// Processes of agents that have stopped end.
-    fn end_stopped(&mut self) {
-        let stopped: Vec<_> = self.stopping.extract_if(.., |(_, stopped)| stopped.load(Ordering::Relaxed)).collect();
-        for (host, _) in stopped {
-            self.tell(format!("h{} has stopped", host + 1));
-            self.kill(host);
-        }
-    }
-
-    /// An agent whose start was given up begins the next one, as its process does.
-    fn begin_anew(&mut self) -> Result<(), String> {
+    /// Agents that have stopped end. One whose start was given up begins the next one.
+    fn end_stopped(&mut self) -> Result<(), String> {
         for index in 0..self.machines.len() {
-            let machine = &mut self.machines[index];
-            let over = machine.process.as_ref().filter(|_| !machine.stands).and_then(|process| *process.over.borrow());
-            if let Some(over) = over {
-                self.kill(index);
-                self.tell(format!("h{} was told {over:?}", index + 1));
+            let machine = &self.machines[index];
+            let Some(how) = machine.process.as_ref().and_then(|process| process.agent.ended()) else { continue };
+            self.kill(index);
+            self.tell(format!("h{} has ended: {how:?}", index + 1));
+            if !self.stopping.remove(&index) {
                 self.start(index, false)?;
             }
         }
         Ok(())
     }
 
-    /// Named actors of a lost lease come to rest after a while.
-    fn rest(&mut self) {
-        if !self.is_each(50) {
+    /// Now and then somebody uses a name.
+    fn use_names(&mut self) {
+        if self.quiet || !self.is_each(40) {
             return;
         }
-        for machine in self.machines.iter().filter(|machine| machine.runs()) {
-            let lost = machine.process.as_ref().is_some_and(|process| process.lease.borrow().lost);
-            if lost && self.random.chance(30) {
-                machine.within(Handle::rested);
-            }
-        }
+        let machine = &self.machines[self.random.below(self.machines.len() as u64) as usize];
+        let (key, user) = (self.random.below(NAMES).to_string(), self.random.number());
+        machine.attempt(user, key);
     }
 
-    /// Now and then some host claims a name that nobody bears.
-    fn claim(&mut self) {
-        if !self.is_each(100) {
-            return;
+    /// What actors have done since the last step.
+    fn look_at_actors(&mut self) -> Result<(), String> {
+        let start = |host: u64| {
+            let machine = self.machines.iter().find(|machine| machine.number == host);
+            let process = machine.and_then(|machine| machine.process.as_ref());
+            process.map(|process| (process.handle.me(), process.handle.boot())).ok_or("an actor without an agent")
+        };
+        for seen in stage::take_seen() {
+            self.checks.saw(&seen, start)?;
         }
-        let (index, number) = (self.random.below(self.machines.len() as u64) as usize, self.random.below(NAMES));
-        let machine = &self.machines[index];
-        let lease = machine.process.as_ref().map(|process| *process.lease.borrow());
-        let (Some(lease), true) = (lease, may_run(machine).is_some()) else { return };
-        let outcomes = self.outcomes.clone();
-        machine.within(|handle| claim(handle, index, number, lease, outcomes));
+        Ok(())
     }
 
     fn watch_leader(&mut self) {
@@ -349,6 +339,46 @@ impl World {
         }
     }
 
+    /// Every name is asked on every host: each answers, and then nothing is outstanding.
+    fn all_answer(&mut self, within: Duration) -> Result<(), String> {
+        self.quiet = true;
+        self.until_nothing_is_open(within)?;
+        // Until every controller has seen the last change, too.
+        for _ in 0..50 {
+            self.step()?;
+        }
+        let failed = self.checks.asks.failed;
+        for host in 0..self.machines.len() {
+            for name in 0..NAMES {
+                if !self.machines[host].attempt(name, name.to_string()) {
+                    return Err(format!("nobody on h{} can ask for a name", host + 1));
+                }
+            }
+        }
+        self.until_nothing_is_open(within)?;
+        match self.checks.asks.failed - failed {
+            0 => Ok(()),
+            failed => Err(format!("{failed} asks failed although all was well")),
+        }
+    }
+
+    fn until_nothing_is_open(&mut self, within: Duration) -> Result<(), String> {
+        let until = self.now + within;
+        loop {
+            for _ in 0..25 {
+                self.step()?;
+            }
+            let open = self.checks.asks.open(&self.machines.iter().flat_map(Machine::pids).collect());
+            let flows: u64 = self.machines.iter().map(Machine::flows).sum();
+            if open.is_none() && flows == 0 {
+                return Ok(());
+            }
+            if self.now > until {
+                return Err(format!("after {within:?} ask {open:?} has not ended, {flows} flows are known"));
+            }
+        }
+    }
+
     fn disagreement(&self) -> Option<String> {
         let mut known = Vec::new();
         for machine in &self.machines {
@@ -358,6 +388,9 @@ impl World {
             // By then the change that its arrival brought about, of the voters, is committed.
             if machine.within(Handle::is_ready) != Some(true) {
                 return Some(format!("{} is not ready", machine.name()));
+            }
+            if !machine.has_users() {
+                return Some(format!("nobody on {} can use a name", machine.name()));
             }
             let says = machine.within(|handle| {
                 let status = handle.status();
@@ -375,33 +408,4 @@ impl World {
             (says.2 != wanted || up != hosts).then(|| format!("{name} knows {} voters and {up} hosts up", says.2))
         })
     }
-}
-
-/// Claims a name, as an agent does for a new actor or one that is to be found a new host.
-fn claim(handle: &Handle, machine: usize, number: u64, lease: Lease, outcomes: Arc<Mutex<Vec<Grant>>>) {
-    let name: Arc<str> = format!("sim.actor/{number}").into();
-    let record = handle.directory(|directory| directory.name(&name).cloned());
-    let epoch_seen = match record {
-        None => 0,
-        Some(record) if record.state == NameState::Unplaced => record.epoch,
-        Some(_) => return,
-    };
-    let declaration = Declaration {
-        type_name: "sim.actor".into(),
-        args: Vec::new(),
-        codec: WireCodec::Key,
-        policy: Policy { on_stop: OnStop::Dormant, ..Policy::default() },
-        on: None,
-        parent: Direct::NONE,
-    };
-    let (boot, generation) = (handle.boot(), lease.generation);
-    let holder = Direct { node: handle.me(), boot, serial: Serial(1000 + number) };
-    let request = handle.next_request();
-    let claim = Claim { request, name: name.clone(), declaration, holder, generation, epoch_seen };
-    let handle = handle.clone();
-    tokio::spawn(async move {
-        if let Ok(Answer::Granted { epoch }) = handle.propose(Command::Claim(claim)).await {
-            outcomes.lock().push(Grant { name, machine, boot, generation, epoch });
-        }
-    });
 }

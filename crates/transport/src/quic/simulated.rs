@@ -1,8 +1,8 @@
-//! Connections of a simulation: the same dials, requests, subscriptions and datagrams, carried by whoever simulates.
+//! Connections of a simulation: the same dials, requests, subscriptions, datagrams and frames, carried by whoever
+//! simulates.
 //!
 //! What is sent lies in the [`Network`] until it is taken, and arrives when it is delivered: how long that takes, and
-//! whether it happens at all, is decided outside. Control connections only: frames between agents have a simulation of
-//! their own, [`super::lanes::simulation`].
+//! whether it happens at all, is decided outside.
 //!
 //! - **SQ-1.** Nothing here waits for time to pass, and nothing runs but what is delivered or asked for.
 //! - **SQ-2.** [`Network::deliver`] has to be called on the runtime of the agent that the packet is for.
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::tls::Identity;
 use bytes::Bytes;
+use end::Inbox;
 pub(super) use end::{End, Held, Subscribed};
 use odeon_protocol::{Boot, NodeId, simulated::wall_time};
 use parking_lot::Mutex;
@@ -62,6 +63,7 @@ enum Body {
     Finished { id: u64 },
     Gone { id: u64 },
     Datagram(Bytes),
+    Carried { stream: u64, body: Bytes },
     Close { code: Code, text: String },
 }
 
@@ -74,10 +76,12 @@ impl Packet {
 
     /// Packets of the same stream arrive in order; others may overtake each other.
     #[must_use]
-    pub const fn stream(&self) -> Option<(u64, u64)> {
+    pub fn stream(&self) -> Option<(u64, u64)> {
         match &self.body {
             Body::Request { id, .. } | Body::Answer { id, .. } | Body::Published { id, .. } => Some((self.line, *id)),
             Body::Finished { id } | Body::Gone { id } => Some((self.line, *id)),
+            // The highest numbers: the others count requests.
+            Body::Carried { stream, .. } => Some((self.line, u64::MAX - stream)),
             _ => None,
         }
     }
@@ -123,8 +127,16 @@ impl Network {
         }
     }
 
-    fn send(&self, packet: Packet) {
-        self.0.lock().sent.push_back(packet);
+    /// The process at an address is gone: nothing that its remains say gets out.
+    pub fn silence(&self, address: SocketAddr) {
+        self.0.lock().ports.remove(&address);
+    }
+
+    fn send(&self, by: &Weak<Inner>, packet: Packet) {
+        let mut state = self.0.lock();
+        if state.ports.get(&packet.from).is_some_and(|port| port.ptr_eq(by)) {
+            state.sent.push_back(packet);
+        }
     }
 
     fn new_line(&self) -> u64 {
@@ -145,8 +157,16 @@ struct Inner {
     boot: Boot,
     door: Mutex<Option<Arc<dyn Door>>>,
     ends: Mutex<BTreeMap<u64, Arc<End>>>,
-    dials: Mutex<BTreeMap<u64, oneshot::Sender<Result<Peer, Closed>>>>,
+    dials: Mutex<BTreeMap<u64, Dial>>,
     this: Weak<Self>,
+}
+
+/// A dial that is under way.
+struct Dial {
+    /// Who waits for the answer, until it has come.
+    done: Option<oneshot::Sender<Result<Peer, Closed>>>,
+    /// What came of the new connection before the dialler had it in hand.
+    early: Vec<Body>,
 }
 
 impl fmt::Debug for Port {
@@ -199,10 +219,10 @@ impl Port {
         let port = &self.0;
         let line = port.network.new_line();
         let (done, answer) = oneshot::channel();
-        port.dials.lock().insert(line, done);
+        port.dials.lock().insert(line, Dial { done: Some(done), early: Vec::new() });
         port.send(address, line, Body::Dial { kind, wants: node, peer: port.me() });
         let answer = answer.await;
-        port.dials.lock().remove(&line);
+        let early = port.dials.lock().remove(&line).map(|dial| dial.early);
         let unreachable = |why: String| DialError::Unreachable { address, why };
         let peer = match answer {
             Ok(Ok(peer)) => peer,
@@ -219,7 +239,10 @@ impl Port {
         if me != node {
             return Err(DialError::OtherNode { address, has: me, wants: node });
         }
-        Ok(Connection::simulated(port.begin(line, peer), kind, true))
+        let end = port.begin(line, peer);
+        let early = early.into_iter().flatten();
+        early.for_each(|body| port.take(Packet { from: address, to: port.address, line, body }));
+        Ok(Connection::simulated(end, kind, true))
     }
 }
 
@@ -236,7 +259,7 @@ impl Inner {
     }
 
     fn send(&self, to: SocketAddr, line: u64, body: Body) {
-        self.network.send(Packet { from: self.address, to, line, body });
+        self.network.send(&self.this, Packet { from: self.address, to, line, body });
     }
 
     fn begin(&self, line: u64, peer: Peer) -> Arc<End> {
@@ -249,6 +272,7 @@ impl Inner {
             next: Mutex::new(0),
             serve: Mutex::default(),
             early: Mutex::default(),
+            carried: Inbox::default(),
         });
         self.ends.lock().insert(line, end.clone());
         end
@@ -258,7 +282,7 @@ impl Inner {
         match body {
             Body::Dial { kind, wants, peer } => self.accept(line, kind, wants, peer),
             Body::Accepted { peer } => {
-                let (dial, to) = (self.dials.lock().remove(&line), peer.address);
+                let (dial, to) = (self.answered(line), peer.address);
                 if dial.is_none_or(|dial| dial.send(Ok(peer)).is_err()) {
                     // The dial was given up.
                     self.send(to, line, Body::Close { code: Code::Done, text: "nobody waits for it".into() });
@@ -266,10 +290,12 @@ impl Inner {
             }
             Body::Close { code, text } => {
                 let closed = Closed { code: Some(code), by_peer: true, text };
-                let dial = self.dials.lock().remove(&line);
-                if let Some(dial) = dial {
+                if let Some(dial) = self.answered(line) {
                     drop(dial.send(Err(closed)));
                     return;
+                }
+                if let Some(dial) = self.dials.lock().get_mut(&line) {
+                    return dial.early.push(Body::Close { code, text: closed.text });
                 }
                 let end = self.ends.lock().get(&line).cloned();
                 if let Some(end) = end {
@@ -278,12 +304,20 @@ impl Inner {
             }
             // A line that is not known here was the port's before.
             body => {
+                if let Some(dial) = self.dials.lock().get_mut(&line) {
+                    return dial.early.push(body);
+                }
                 let end = self.ends.lock().get(&line).filter(|end| end.peer.address == from).cloned();
                 if let Some(end) = end {
                     end.take(body);
                 }
             }
         }
+    }
+
+    /// Whoever waits for the answer to that dial.
+    fn answered(&self, line: u64) -> Option<oneshot::Sender<Result<Peer, Closed>>> {
+        self.dials.lock().get_mut(&line)?.done.take()
     }
 
     fn accept(&self, line: u64, kind: Kind, wants: NodeId, peer: Peer) {

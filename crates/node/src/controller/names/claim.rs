@@ -5,12 +5,13 @@ use crate::{
     controller::{Controller, Placement, Record, choosing::Wish, create::wait_of, refusal},
     convention::{CallError, ProposeError},
 };
-use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Denied, NameRecord};
+use odeon_cluster::directory::{Answer, Claim, Command, Declaration, Denied, Directory, NameRecord};
 use odeon_protocol::{
     NodeId, Reason, Serial, WorkerId,
     control::Refusal,
     limits::HELD_FOR,
     peer::{PeerReply, PeerRequest},
+    planted::{self, Fault},
 };
 use std::sync::Arc;
 
@@ -144,6 +145,11 @@ impl Controller {
             generation,
             epoch_seen: follows,
         };
+        if planted::is(Fault::ClaimAfterStart) {
+            let epoch = self.parts.convention.directory(Directory::epoch) + 1;
+            self.granted(name, (worker, serial), declaration, epoch);
+            return self.propose(Command::Claim(claim));
+        }
         let name = name.clone();
         self.begin(async move { convention.propose(Command::Claim(claim)).await }, move |controller, answer| {
             // A grant under a lease that was lost meanwhile is void: the name is unplaced, or another's by now.

@@ -24,6 +24,7 @@ use odeon_cluster::directory::{Declaration, NameRecord, NameState};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial,
     control::{Placed, Refusal, Restart, Spec, WireCodec},
+    simulated::RandomState,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -45,9 +46,9 @@ const LOST_STARTS: u32 = 3;
 #[derive(Default)]
 pub(super) struct Names {
     /// Names that live here.
-    held: HashMap<Arc<str>, Serial>,
+    held: HashMap<Arc<str>, Serial, RandomState>,
     /// Names that something is being done about.
-    work: HashMap<Arc<str>, Work>,
+    work: HashMap<Arc<str>, Work, RandomState>,
     /// Releases that are not logged yet.
     releasing: usize,
     /// When actors were started again after a failure.
@@ -176,7 +177,7 @@ impl Controller {
     }
 
     fn want(&mut self, name: &Arc<str>, want: Want, waiter: Waiter) {
-        tracing::debug!(name = &**name, stale = want.stale, here = want.here, work = ?self.names.work.get(name).map(|w| &w.step), "wanted");
+        tracing::debug!(name = &**name, starts = want.starts, stale = want.stale, here = want.here, work = ?self.names.work.get(name).map(|w| &w.step), "wanted");
         if let Some(serial) = self.names.held.get(name).copied()
             && !self.names.work.contains_key(name)
         {

@@ -33,6 +33,7 @@ use odeon_protocol::{
     frame::{self, Class, Frame, Header, Kind, flags},
     limits::{AGENT_BYTES_MAX, BLOCKS_MAX, HELD_BYTES, LARGE_FRAME_BYTES, LARGE_UNREAD_FOR},
     planted::{self, Fault},
+    simulated::RandomState,
 };
 use odeon_transport::frame_io::{Outbox, PushError, share};
 use std::{
@@ -119,11 +120,11 @@ pub(crate) struct Router {
     bounced: Bounced,
     processes: HashMap<WorkerId, Process, Fast>,
     /// Peers that were warned about; once is enough.
-    warned: HashSet<NodeId>,
+    warned: HashSet<NodeId, RandomState>,
     /// Peers to which answers were dropped.
-    overfull: HashSet<NodeId>,
+    overfull: HashSet<NodeId, RandomState>,
     /// Which processes were told where a name is, and of which grant.
-    told: HashMap<Arc<str>, (u64, Vec<WorkerId>)>,
+    told: HashMap<Arc<str>, (u64, Vec<WorkerId>), RandomState>,
     me: Direct,
     peers: Arc<dyn Peers>,
     /// Set while somebody, on any host, listens for messages that come back.
@@ -144,9 +145,9 @@ impl Router {
             written_off: WrittenOff::default(),
             bounced: Bounced::default(),
             processes: HashMap::default(),
-            warned: HashSet::new(),
-            overfull: HashSet::new(),
-            told: HashMap::new(),
+            warned: HashSet::default(),
+            overfull: HashSet::default(),
+            told: HashMap::default(),
             me,
             peers,
             letters: None,

@@ -20,7 +20,7 @@ use crate::{
     supervision::{ChildExited, Returned},
     system::Inner,
 };
-use odeon_protocol::{Address, Direct, Serial, control::Policy};
+use odeon_protocol::{Address, Direct, Serial, control::Policy, simulated::RandomState};
 use parking_lot::Mutex;
 use std::{
     cell::UnsafeCell,
@@ -98,7 +98,7 @@ pub(crate) struct Identity {
 pub(crate) struct Extra {
     pub(crate) timers: ActorTimers,
     /// Actors of this process that it created and that bear no global name.
-    pub(crate) children: HashSet<Serial>,
+    pub(crate) children: HashSet<Serial, RandomState>,
     pub(crate) tasks: Vec<tokio::task::AbortHandle>,
     /// The arguments as bytes, for a restart.
     pub(crate) args: Option<Arc<[u8]>>,

@@ -4,12 +4,10 @@ use super::{AGREES, World};
 use crate::convention::{
     checks::may_run,
     faults::{FAULTS, Fault, LIGHT},
+    programs::Program,
 };
 use odeon_protocol::Time;
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// For a host that is back to be heard.
 const SHORT: Duration = Duration::from_secs(3);
@@ -74,12 +72,16 @@ impl World {
         self.tell(format!("{fault:?} h{} (h{}) for {lasts:?}", host + 1, other + 1));
         *self.report.faults.entry(fault).or_default() += 1;
         match fault {
-            Fault::Freeze | Fault::Suspend => self.machines[host].stands = true,
+            Fault::Freeze | Fault::Suspend => {
+                (self.machines[host].stands, self.machines[host].workers_stand) = (true, true);
+            }
+            Fault::FreezeAgent => self.machines[host].stands = true,
+            Fault::FreezeWorkers => self.machines[host].workers_stand = true,
             Fault::Kill => self.kill(host),
+            Fault::KillWorker => self.machines[host].programs.lock().iter().for_each(Program::kill),
             Fault::Stop => {
-                let stopped = Arc::<AtomicBool>::default();
-                self.machines[host].stop(stopped.clone());
-                self.stopping.push((host, stopped));
+                self.machines[host].stop();
+                self.stopping.insert(host);
             }
             Fault::SlowDisk => {
                 let takes = Duration::from_millis(50 + self.random.below(500));
@@ -95,10 +97,14 @@ impl World {
     pub(super) fn heal(&mut self, over: &Lasting) -> Result<(), String> {
         self.tell(format!("{:?} of h{} is over", over.fault, over.host + 1));
         match over.fault {
-            Fault::Freeze | Fault::Suspend => self.machines[over.host].stands = false,
+            Fault::Freeze | Fault::Suspend => {
+                (self.machines[over.host].stands, self.machines[over.host].workers_stand) = (false, false);
+            }
+            Fault::FreezeAgent => self.machines[over.host].stands = false,
+            Fault::FreezeWorkers => self.machines[over.host].workers_stand = false,
             Fault::Kill | Fault::Stop => {
                 // It may be stopping still, or have been started by the end of the other fault.
-                self.stopping.retain(|(host, _)| *host != over.host);
+                self.stopping.remove(&over.host);
                 self.kill(over.host);
                 self.start(over.host, false)?;
             }
@@ -145,7 +151,15 @@ impl World {
                 Fault::Lossy => {
                     self.paths.loss.extend(others.flat_map(|other| [((me, *other), 25), ((*other, me), 25)]))
                 }
-                Fault::Freeze | Fault::Suspend | Fault::Kill | Fault::Stop | Fault::SlowDisk | Fault::FullDisk => {}
+                Fault::Freeze
+                | Fault::FreezeAgent
+                | Fault::FreezeWorkers
+                | Fault::Suspend
+                | Fault::Kill
+                | Fault::KillWorker
+                | Fault::Stop
+                | Fault::SlowDisk
+                | Fault::FullDisk => {}
             }
         }
         for (host, Away { since, last }) in self.away.iter_mut().enumerate() {

@@ -4,6 +4,7 @@ use super::{
     super::connection::{Closed, Code, Connection, Inner, Kind},
     Shared, lanes_of,
     large::Progress,
+    simulation,
 };
 use crate::frame_io::memory;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -36,11 +37,11 @@ const ACK_AFTER_BYTES: usize = 256 << 10;
 /// The same of large frames: little of them is under way.
 const ACK_LARGE_AFTER_BYTES: usize = 4 * CHUNK_BYTES;
 /// How long it waits otherwise, so that a busy link acknowledges rarely.
-const ACK_AFTER: Duration = Duration::from_millis(20);
+pub(super) const ACK_AFTER: Duration = Duration::from_millis(20);
 /// Bytes asked of a stream at once.
 const READ_BYTES: usize = 128 << 10;
 /// How long the peer may take to say where to go on.
-const RESUME_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const RESUME_WITHIN: Duration = Duration::from_secs(5);
 /// Batches handed to a stream with one call.
 const BATCHES: usize = 16;
 
@@ -144,8 +145,9 @@ async fn carry(
     tasks: &mut JoinSet<io::Result<()>>,
 ) -> io::Result<()> {
     let kind = connection.kind();
-    let Inner::Quic(inner) = connection.inner().clone() else {
-        return Err(io::Error::other("frames are not carried by connections of a simulation"));
+    let inner = match connection.inner() {
+        Inner::Quic(inner) => inner.clone(),
+        Inner::Simulated(end) => return simulation::carry(shared, &end.0, (kind, generation)).await,
     };
     let mut acks_out = inner.open_uni().await?;
     // Heard and said before anything else: the rest of a busy stream must not delay them.
@@ -441,7 +443,7 @@ fn no_lane(lane: usize, kind: Kind) -> io::Error {
 }
 
 /// The peer's fault, by its kind.
-fn garbage(why: impl ToString) -> io::Error {
+pub(super) fn garbage(why: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
 

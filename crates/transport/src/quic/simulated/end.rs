@@ -22,6 +22,8 @@ pub(in crate::quic) struct End {
     pub(super) next: Mutex<u64>,
     pub(super) serve: Mutex<Option<Arc<dyn Serve>>>,
     pub(super) early: Mutex<Vec<Body>>,
+    /// What lanes send, each behind its stream's number.
+    pub(super) carried: Inbox<(u64, Bytes)>,
 }
 
 /// What this end waits for, or serves.
@@ -31,10 +33,15 @@ pub(super) enum Stream {
     Served(Arc<Notify>),
 }
 
-#[derive(Default)]
-pub(super) struct Inbox {
+pub(super) struct Inbox<T = Bytes> {
     came: Notify,
-    bodies: Mutex<(VecDeque<Bytes>, bool)>,
+    bodies: Mutex<(VecDeque<T>, bool)>,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self { came: Notify::new(), bodies: Mutex::default() }
+    }
 }
 
 impl fmt::Debug for End {
@@ -97,6 +104,7 @@ impl End {
                 Stream::Served(gone) => gone.notify_one(),
             }
         }
+        self.carried.came.notify_one();
         *self.serve.lock() = None;
         if let Some(port) = self.port.upgrade() {
             port.ends.lock().remove(&self.line);
@@ -133,6 +141,10 @@ impl End {
                 if let Some(Stream::Served(gone)) = self.streams.lock().remove(&id) {
                     gone.notify_one();
                 }
+            }
+            Body::Carried { stream, body } => {
+                self.carried.bodies.lock().0.push_back((stream, body));
+                self.carried.came.notify_one();
             }
             Body::Dial { .. } | Body::Accepted { .. } | Body::Close { .. } => {}
         }
@@ -220,6 +232,24 @@ impl End {
         }
         self.send(Body::Published { id, body });
         Ok(())
+    }
+
+    /// Sends a piece of a lane's stream; the pieces of one arrive in order.
+    pub(in crate::quic) fn carry(&self, stream: usize, body: Bytes) {
+        self.send(Body::Carried { stream: stream as u64, body });
+    }
+
+    /// The next piece of any stream that the peer sends.
+    pub(in crate::quic) async fn carried(&self) -> io::Result<(usize, Bytes)> {
+        loop {
+            if let Some((stream, body)) = self.carried.bodies.lock().0.pop_front() {
+                return Ok((stream as usize, body));
+            }
+            if !self.is_open() {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection is lost"));
+            }
+            self.carried.came.notified().await;
+        }
     }
 
     pub(in crate::quic) fn datagram(&self, body: Bytes) -> bool {

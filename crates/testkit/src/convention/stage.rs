@@ -1,0 +1,122 @@
+//! What the actors of a run share with it: the time, who sleeps, whose turn it is, and what was seen.
+//!
+//! Everything of a run happens on one thread, so this is the thread's.
+
+use odeon_protocol::Time;
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Something that an actor did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Seen {
+    /// The bearer of a name begins to handle a message, or goes on with it.
+    Handles {
+        name: String,
+        epoch: u64,
+        /// Which of all instances of the run.
+        instance: u64,
+        /// On which host.
+        host: u64,
+        /// The message, where it begins.
+        begins: Option<u64>,
+    },
+    /// Somebody asks.
+    Asks { id: u64, process: u32 },
+    /// The answer: or whether the message may have been handled.
+    Answered { id: u64, failed: Option<(bool, String)> },
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    now: Time,
+    sleepers: BTreeMap<(Time, u64), Waker>,
+    numbers: u64,
+    /// The host and the process whose actors run now.
+    pub(super) turn: (u64, u32),
+    seen: Vec<Seen>,
+}
+
+thread_local! {
+    static STAGE: RefCell<Stage> = RefCell::default();
+}
+
+fn with<T>(change: impl FnOnce(&mut Stage) -> T) -> T {
+    STAGE.with_borrow_mut(change)
+}
+
+/// An empty stage.
+pub(super) fn clear() {
+    // What sleeps is dropped outside: it may be woken by that.
+    drop(STAGE.replace(Stage::default()));
+}
+
+/// A number that no other thing of the run has.
+pub(super) fn number() -> u64 {
+    with(|stage| {
+        stage.numbers += 1;
+        stage.numbers
+    })
+}
+
+/// From now on actors of that process run.
+pub(super) fn set_turn(turn: (u64, u32)) {
+    with(|stage| stage.turn = turn);
+}
+
+/// Whose actors run now.
+pub(super) fn turn() -> (u64, u32) {
+    with(|stage| stage.turn)
+}
+
+/// An actor says what it does.
+pub(super) fn saw(what: Seen) {
+    with(|stage| stage.seen.push(what));
+}
+
+/// What was seen since the last call.
+pub(super) fn take_seen() -> Vec<Seen> {
+    with(|stage| mem::take(&mut stage.seen))
+}
+
+/// Sets the time; wakes whoever slept until then.
+pub(super) fn advance(now: Time) {
+    let due: Vec<_> = with(|stage| {
+        stage.now = now;
+        let later = stage.sleepers.split_off(&(Time::from_nanos(now.as_nanos() + 1), 0));
+        mem::replace(&mut stage.sleepers, later).into_values().collect()
+    });
+    due.into_iter().for_each(Waker::wake);
+}
+
+/// Sleeps in simulated time.
+pub(super) fn sleep(span: Duration) -> Sleep {
+    Sleep { until: with(|stage| stage.now + span), key: None }
+}
+
+/// See [`sleep`].
+#[derive(Debug)]
+pub(super) struct Sleep {
+    until: Time,
+    key: Option<u64>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if with(|stage| stage.now >= self.until) {
+            return Poll::Ready(());
+        }
+        let key = *self.key.get_or_insert_with(number);
+        with(|stage| stage.sleepers.insert((self.until, key), context.waker().clone()));
+        Poll::Pending
+    }
+}
