@@ -288,6 +288,7 @@ impl Controller {
         let text = format!("host {} is lost", self.host_name(node));
         info!(%node, %boot, "{text}");
         self.parts.router.host_dead(node, boot, &Why { reason: Reason::HostLost, text, may_have_run: true });
+        self.parts.convention.renew_links();
         self.members_lost(|member| member.node == node && member.boot <= boot);
         for (parent, child) in self.away.remove(&node).unwrap_or_default() {
             self.child_exited(parent, child, ExitCause::HostLost);

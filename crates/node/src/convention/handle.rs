@@ -255,6 +255,11 @@ impl Handle {
         self.shared.peers.links.take_back(node, fits)
     }
 
+    /// Gives links to boots that are over up now: what is sent from now on goes over links to the next ones.
+    pub fn renew_links(&self) {
+        self.shared.peers.links.look(&|node, boot| self.shared.may_live(node, boot));
+    }
+
     /// Waits until a frame like this one may be taken. Others may be quicker: send again in a loop.
     pub async fn room(&self, node: NodeId, like: &[u8]) {
         self.shared.peers.links.room(node, like).await;

@@ -253,7 +253,8 @@ impl Links {
         }
     }
 
-    fn look(&self, lives: &impl Fn(NodeId, Boot) -> bool) {
+    /// See [`Links::tend`].
+    pub(super) fn look(&self, lives: &impl Fn(NodeId, Boot) -> bool) {
         let (mut back, mut wanted, mut unreachable, now) = (Vec::new(), Vec::new(), Vec::new(), wall());
         self.links.lock().retain(|node, link| {
             let expired = |connection: &Connection| connection.peer().not_after < now;

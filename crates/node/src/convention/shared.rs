@@ -134,6 +134,11 @@ impl Shared {
         }
     }
 
+    /// Whether that boot of a host may live, for all that is known here.
+    pub(crate) fn may_live(&self, node: NodeId, boot: Boot) -> bool {
+        self.copies.read(|directory| directory.member(node).is_none() || directory.boot_lives(node, boot))
+    }
+
     /// Whether the Raft log feeds this agent: it leads, or a leader appended lately.
     pub(crate) fn is_fed(&self) -> bool {
         self.leads() || self.fed.lock().is_some_and(|when| when.elapsed() < follow::SILENT_MAX)

@@ -18,7 +18,7 @@ use odeon_cluster::{
     directory::{Answer, Command, Convention, Denied, Directory, Joiner, Role, Secret, Standing},
     voters::size,
 };
-use odeon_protocol::{Boot, NodeId};
+use odeon_protocol::NodeId;
 use odeon_transport::quic::Kind;
 use openraft::{EmptyNode, RaftMetrics};
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Duration};
@@ -61,10 +61,7 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config, queue: mpsc::Receiv
     tasks.spawn(arrive(shared.clone()));
     let tended = shared.clone();
     let links = shared.peers.runtime_of(Kind::Data).spawn(async move {
-        let lives = |node: NodeId, boot: Boot| {
-            tended.copies.read(|directory| directory.member(node).is_none() || directory.boot_lives(node, boot))
-        };
-        tended.peers.links.tend(lives).await;
+        tended.peers.links.tend(|node, boot| tended.may_live(node, boot)).await;
     });
     until_stopped(&shared, &mut tasks).await;
     links.abort();
