@@ -104,6 +104,8 @@ pub const CLIENTS_MAX: usize = 1024;
 pub const TYPES_MAX: usize = 4096;
 /// Creations of one agent that wait for a host that fits; more are refused at once where none does.
 pub const CREATIONS_WAITING_MAX: usize = 4096;
+/// Ends of children that wait until the host of their parents takes them; later ones are not told, and that is logged.
+pub const CHILD_ENDS_KEPT: usize = 64 << 10;
 /// Members of one troupe.
 pub const TROUPE_MEMBERS_MAX: usize = 4096;
 /// Hosts of one convention.

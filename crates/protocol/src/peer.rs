@@ -13,6 +13,17 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// A child's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildEnd {
+    /// The parent.
+    pub parent: Direct,
+    /// The child.
+    pub child: Address,
+    /// Why it ended.
+    pub cause: ExitCause,
+}
+
 /// What one agent asks of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -34,14 +45,16 @@ pub enum PeerRequest {
     Workers,
     /// The actor types that the asked host's workers run. Answered by [`PeerReply::Types`].
     Types,
-    /// An actor ended; its parent lives on the asked host.
-    ChildExited {
-        /// The parent.
-        parent: Direct,
-        /// The child.
-        child: Address,
-        /// Why it ended.
-        cause: ExitCause,
+    /// Actors ended whose parents live on the asked host. Answered by [`PeerReply::Done`] once they are taken.
+    ChildrenEnded {
+        /// The asker's start.
+        boot: Boot,
+        /// The asked agent's start, to which the parents belong.
+        of: Boot,
+        /// The number of the first of these, among all ends that this start of the asker tells the asked one.
+        first: u64,
+        /// Which, and why.
+        ends: Vec<ChildEnd>,
     },
     /// Propose commands; only the leader takes them. Answered by [`PeerReply::Answers`].
     Propose(Vec<Command>),

@@ -4,7 +4,7 @@ use super::{CALL_WAIT, Controller, Placement, Record, Reply, choosing::Wish, ref
 use crate::workers::Order;
 use odeon_cluster::Requirement;
 use odeon_protocol::{
-    Address, Direct, ExitCause, NodeId, Reason, Serial, WorkerId,
+    Address, Direct, NodeId, Reason, Serial, WorkerId,
     address::check_name,
     control::{FromAgent, Placed, Policy, Refusal, Spec, Start},
     limits::ARGS_BYTES_MAX,
@@ -42,27 +42,6 @@ impl Controller {
             Some(name) => self.create_named(&name, spec, reply),
             None => self.place_unnamed(spec, BTreeSet::new(), reply),
         }
-    }
-
-    /// Remembers a child that was placed on another host, so that its parent learns of that host's loss.
-    pub(super) fn notice_away(&self, spec: &Spec, reply: Reply) -> Reply {
-        let parent = spec.parent;
-        if !self.is_here(parent) {
-            return reply;
-        }
-        let (me, events) = (self.me(), self.events.clone());
-        Box::new(move |result| {
-            if let Ok(placement) = &result
-                && placement.placed.created
-                && placement.place.node != me
-                && !placement.place.is_none()
-            {
-                let (node, child) = (placement.place.node, placement.placed.address.clone());
-                let note = move |controller: &mut Self| controller.away.entry(node).or_default().push((parent, child));
-                events.push(crate::event::Event::Done(crate::event::Continuation(Box::new(note))));
-            }
-            reply(result);
-        })
     }
 
     /// Places an actor without a name on the best host; `not` are hosts that refused it.
@@ -262,45 +241,6 @@ impl Controller {
         let Some(state) = self.workers.get(&worker).filter(|worker| worker.dedicated) else { return };
         let unit = state.unit;
         self.order(unit, Order::Stop);
-    }
-}
-
-/// Ends of children whose parents are elsewhere.
-impl Controller {
-    /// Tells a parent of its child's end, wherever the parent is.
-    pub(super) fn child_exited(&mut self, parent: Direct, child: Address, cause: ExitCause) {
-        if parent.is_none() {
-            return;
-        }
-        if parent.node == self.me() {
-            if self.is_here(parent) {
-                self.forget_away(parent, &child);
-                match child {
-                    Address::Direct(member) if self.is_troupe_here(parent) => self.member_ended(parent, member),
-                    child => self.tell_parent(parent, child, cause),
-                }
-            }
-            return;
-        }
-        let convention = self.parts.convention.clone();
-        let request = PeerRequest::ChildExited { parent, child, cause };
-        // If its host is gone, so is the parent.
-        self.begin(async move { drop(convention.call(parent.node, request, CALL_WAIT).await) }, |_, ()| {});
-    }
-
-    fn tell_parent(&self, parent: Direct, child: Address, cause: ExitCause) {
-        if let Some(process) = self.parts.router.process_of(parent) {
-            self.parts.router.control(process, &FromAgent::ChildExited { parent, child, cause });
-        }
-    }
-
-    fn forget_away(&mut self, parent: Direct, child: &Address) {
-        for children in self.away.values_mut() {
-            if let Some(at) = children.iter().position(|(of, away)| *of == parent && away == child) {
-                children.swap_remove(at);
-                return;
-            }
-        }
     }
 }
 

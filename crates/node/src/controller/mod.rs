@@ -13,11 +13,13 @@
 
 pub(crate) mod admin;
 mod capabilities;
+mod children;
 mod choosing;
 mod create;
 mod ends;
 mod hosts;
 mod letters;
+mod losses;
 mod names;
 #[cfg(feature = "next-level")]
 mod note;
@@ -59,6 +61,8 @@ use tracing::warn;
 const TICK: Duration = Duration::from_millis(500);
 /// What a request to another agent may take unless its asker says less.
 const CALL_WAIT: Duration = Duration::from_secs(5);
+/// After so long another agent is told again what it did not take.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Where an actor was placed.
 #[derive(Clone, Debug)]
@@ -116,8 +120,8 @@ pub(crate) struct Controller {
     troupes: troupes::Troupes,
     dedicated: create::Dedicated,
     waiting_for_host: choosing::Waiting,
-    /// Children of actors here that live on other hosts, by host.
-    away: HashMap<NodeId, Vec<(Direct, Address)>, RandomState>,
+    children: children::Children,
+    losses: losses::Losses,
     /// Lists of actors that workers were asked for.
     lists: BTreeMap<u64, processes::Listing>,
     recent: Recent,
@@ -191,7 +195,8 @@ impl Controller {
             troupes: troupes::Troupes::default(),
             dedicated: create::Dedicated::default(),
             waiting_for_host: choosing::Waiting::default(),
-            away: HashMap::default(),
+            children: children::Children::default(),
+            losses: losses::Losses::default(),
             lists: BTreeMap::new(),
             recent: Recent::default(),
             letters: letters::Letters::default(),

@@ -73,8 +73,8 @@ impl Controller {
                 self.end(&target, kill);
                 done(reply);
             }
-            PeerRequest::ChildExited { parent, child, cause } => {
-                self.child_exited(parent, child, cause);
+            PeerRequest::ChildrenEnded { boot, of, first, ends } => {
+                self.take_ends((from, boot), of, (first, ends));
                 done(reply);
             }
             PeerRequest::Actors => {
@@ -165,14 +165,7 @@ impl Controller {
         let reason = Reason::WorkerLost;
         self.parts.router.control_all(&FromAgent::Lost { node: me, boot, blocks: blocks.clone(), reason });
         self.members_lost(|member| member.node == me && member.boot == boot && blocks.contains(&member.serial.block()));
-        for host in self.parts.convention.hosts() {
-            if host.node == me || host.liveness == odeon_cluster::Liveness::Down {
-                continue;
-            }
-            let (convention, request) =
-                (self.parts.convention.clone(), PeerRequest::Lost { boot, blocks: blocks.clone() });
-            self.begin(async move { drop(convention.call(host.node, request, super::CALL_WAIT).await) }, |_, ()| {});
-        }
+        self.tell_lost(&blocks);
     }
 
     fn peer_blocks_lost(&mut self, from: NodeId, boot: Boot, blocks: Vec<u64>) {

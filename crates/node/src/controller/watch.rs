@@ -10,7 +10,7 @@ use odeon_cluster::{
     directory::{NameState, Standing},
 };
 use odeon_protocol::{
-    Boot, ExitCause, NodeId, Reason, Time, WorkerId,
+    Boot, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, Signal, encode},
 };
 use std::{
@@ -290,9 +290,12 @@ impl Controller {
         self.parts.router.host_dead(node, boot, &Why { reason: Reason::HostLost, text, may_have_run: true });
         self.parts.convention.renew_links();
         self.members_lost(|member| member.node == node && member.boot <= boot);
-        for (parent, child) in self.away.remove(&node).unwrap_or_default() {
-            self.child_exited(parent, child, ExitCause::HostLost);
-        }
+        self.children_lost(node, boot);
+    }
+
+    /// Whether it is known that this start of another agent is over for good.
+    pub(super) fn is_dead(&self, node: NodeId, boot: Boot) -> bool {
+        self.watched.dead.get(&node).is_some_and(|dead| *dead >= boot)
     }
 
     pub(super) fn on_reachable(&self, node: NodeId, reachable: bool) {
