@@ -108,6 +108,12 @@ impl Process {
         self.link.has_reports()
     }
 
+    /// The flows with something outstanding, in words.
+    #[must_use]
+    pub fn open_flows(&self) -> Vec<String> {
+        self.link.open_flows()
+    }
+
     /// Whether any of its flows waits to learn what a loss has taken.
     #[must_use]
     pub fn is_fencing(&self) -> bool {

@@ -170,6 +170,12 @@ impl Link {
         self.state.subscribe()
     }
 
+    /// The flows that are known here, in words.
+    pub(crate) fn open_flows(&self) -> Vec<String> {
+        let sent = self.sending.iter().flat_map(|shard| shard.lock().described());
+        sent.chain(self.receiving.described()).collect()
+    }
+
     /// Flows known here, sent and received, and asks to be answered: zero once all is settled.
     pub(crate) fn flows(&self) -> usize {
         self.sending.iter().map(|shard| shard.lock().len()).sum::<usize>() + self.receiving.len()

@@ -121,6 +121,13 @@ impl Receiving {
         received.ok().map(|()| flow.clone())
     }
 
+    /// The flows that are known, in words.
+    pub(super) fn described(&self) -> Vec<String> {
+        let known =
+            |(key, (flow, _)): (&Key, &Known)| format!("from {key:?}: {:?} {:?}", flow.name, flow.ledger.lock());
+        self.flows.lock().known.iter().map(known).collect()
+    }
+
     fn forget(&self, flow: &Incoming) {
         let mut flows = self.flows.lock();
         let mut ledger = flow.ledger.lock();

@@ -4,14 +4,16 @@
 //! - **CC-2.** Copies of the directory of the same version are equal, and epochs grow from version to version.
 //! - **CC-3.** The start of an agent is given up only where its host was away for long.
 //!
-//! What actors do is held against the same: `bearers`, `asks`.
+//! What actors do is held against the same: `bearers`, `asks`, `children`.
 
 mod asks;
 mod bearers;
+mod children;
 
 use super::{machine::Machine, stage::Seen};
 use asks::Asks;
 use bearers::Bearers;
+use children::Children;
 use odeon_cluster::directory::Directory;
 use odeon_protocol::{Boot, NodeId, Time};
 use std::{
@@ -44,6 +46,7 @@ pub(super) struct Checks {
     looked: BTreeMap<(u64, Boot, bool), u64>,
     bearers: Bearers,
     pub(super) asks: Asks,
+    pub(super) children: Children,
     pub(super) granted: u64,
     pub(super) leases_lost: u64,
     pub(super) boots_over: u64,
@@ -77,16 +80,27 @@ impl Checks {
         start: impl FnOnce(u64) -> Result<(NodeId, Boot), &'static str>,
     ) -> Result<(), String> {
         self.note(seen);
+        tracing::debug!(?seen, "seen");
         match seen {
             Seen::Handles { name, epoch, instance, host, begins } => {
                 self.bearers.handles((name, *epoch, *instance), start(*host)?)?;
-                begins.map_or(Ok(()), |id| self.asks.handled(id))
+                begins.map_or(Ok(()), |(id, by)| self.asks.handled(id, (name, by)))
             }
             Seen::Asks { id, process } => {
-                self.asks.begins(*id, *process);
+                self.asks.begins(*id, Some(*process));
                 Ok(())
             }
             Seen::Answered { id, failed } => self.asks.ended(*id, failed.clone()),
+            Seen::Tells { id } => {
+                self.asks.begins(*id, None);
+                Ok(())
+            }
+            Seen::Returned { id, why } => self.asks.returned(*id, why),
+            Seen::Born { child, process } => {
+                self.children.born(child, *process);
+                Ok(())
+            }
+            Seen::Ended { child, process } => self.children.ended(child, *process),
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Fault {
     Kill,
     /// A worker does.
     KillWorker,
+    /// A machine loses its power, and of what was not synced to its disk any part.
+    PowerCut,
     /// An agent is stopped in order and started anew.
     Stop,
     /// Much of what a host sends and is sent is lost.
@@ -36,7 +38,7 @@ pub enum Fault {
     FullDisk,
 }
 
-pub(super) const FAULTS: [Fault; 14] = [
+pub(super) const FAULTS: [Fault; 15] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
@@ -47,6 +49,7 @@ pub(super) const FAULTS: [Fault; 14] = [
     Fault::Suspend,
     Fault::Kill,
     Fault::KillWorker,
+    Fault::PowerCut,
     Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,
@@ -81,7 +84,7 @@ impl Fault {
             (Self::Cut | Self::Freeze | Self::FreezeAgent | Self::Suspend | Self::Deaf, 0..4) => {
                 31_000 + random.below(6_000)
             }
-            (Self::Kill | Self::Stop, _) => 50 + random.below(6_000),
+            (Self::Kill | Self::PowerCut | Self::Stop, _) => 50 + random.below(6_000),
             (Self::Lossy | Self::SlowDisk | Self::FullDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),
             _ => 2_000 + random.below(8_000),

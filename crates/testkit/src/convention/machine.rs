@@ -1,6 +1,7 @@
 //! One host: its clocks, its disk, and its agent's process while there is one.
 
 use super::{
+    actors::Attempt,
     programs::{self, Program, Programs},
     stage,
 };
@@ -209,12 +210,12 @@ impl Machine {
     }
 
     /// Has one of its users ask for a name; false where nobody can now.
-    pub(super) fn attempt(&self, user: u64, key: String) -> bool {
+    pub(super) fn attempt(&self, user: u64, attempt: Attempt) -> bool {
         let Some(process) = self.process.as_ref().filter(|_| !self.workers_stand) else { return false };
         self.show_time();
         let _runtime = process.runtime.enter();
         let programs = self.programs.lock();
-        programs.first().is_some_and(|program| program.attempt(user, key))
+        programs.first().is_some_and(|program| program.attempt(user, attempt))
     }
 
     /// Whether somebody can use a name.
@@ -230,6 +231,11 @@ impl Machine {
     /// What its worker processes have outstanding.
     pub(super) fn flows(&self) -> u64 {
         self.programs.lock().iter().map(Program::flows).sum()
+    }
+
+    /// See there.
+    pub(super) fn open_flows(&self) -> Vec<String> {
+        self.programs.lock().iter().flat_map(Program::open_flows).collect()
     }
 
     /// Asks its agent to stop.

@@ -1,7 +1,7 @@
 //! The worker processes of one host: the shipped runtime and link in each, and the pipe between it and its agent.
 
 use super::{
-    actors::{Attempt, Bearer, User},
+    actors::{Attempt, Bearer, Child, User},
     stage,
 };
 use bytes::BytesMut;
@@ -82,7 +82,7 @@ async fn join(
     mut socket: Socket,
     (pid, kill, ended): (u32, CancellationToken, watch::Sender<Option<ExitCause>>),
 ) {
-    let worker = odeon::Worker::new().register::<Bearer>().register::<User>();
+    let worker = odeon::Worker::new().register::<Bearer>().register::<User>().register::<Child>();
     let joining = async {
         sleep(START).await;
         Process::join(&mut socket, worker, Handle::current()).await
@@ -181,15 +181,20 @@ impl Program {
     }
 
     /// Has a name used; false where nobody can now.
-    pub(super) fn attempt(&self, user: u64, key: String) -> bool {
+    pub(super) fn attempt(&self, user: u64, attempt: Attempt) -> bool {
         let users = self.users.lock();
         let user = users.get(user as usize % USERS);
-        user.is_some_and(|user| user.try_tell(Attempt { key }).is_ok())
+        user.is_some_and(|user| user.try_tell(attempt).is_ok())
     }
 
     /// Whether all of its users are there.
     pub(super) fn has_users(&self) -> bool {
         !self.is_killed() && self.users.lock().len() == USERS
+    }
+
+    /// Its flows with something outstanding, in words.
+    pub(super) fn open_flows(&self) -> Vec<String> {
+        self.process.open_flows()
     }
 
     /// Flows that it knows, and asks that it owes an answer.

@@ -24,13 +24,21 @@ pub(super) enum Seen {
         instance: u64,
         /// On which host.
         host: u64,
-        /// The message, where it begins.
-        begins: Option<u64>,
+        /// The message and who sent it, where it begins.
+        begins: Option<(u64, u64)>,
     },
     /// Somebody asks.
     Asks { id: u64, process: u32 },
     /// The answer: or whether the message may have been handled.
     Answered { id: u64, failed: Option<(bool, String)> },
+    /// Somebody tells.
+    Tells { id: u64 },
+    /// It came back: whether it may have been handled, and why.
+    Returned { id: u64, why: (bool, String) },
+    /// An actor has created another one.
+    Born { child: String, process: u32 },
+    /// It is told of that one's end.
+    Ended { child: String, process: u32 },
 }
 
 /// See the module's head.

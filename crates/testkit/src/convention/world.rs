@@ -5,6 +5,7 @@ mod voters;
 
 use super::{
     Broken, Fault, Report,
+    actors::Attempt,
     checks::{Checks, Scene, may_run},
     machine::Machine,
     paths::Paths,
@@ -33,6 +34,8 @@ const BREAKS: Duration = Duration::from_secs(60);
 /// For the convention to be formed, and to agree again after the last fault.
 const AGREES: Duration = Duration::from_secs(30);
 const NAMES: u64 = 12;
+/// Tells before each ask once nothing is broken.
+const TELLS: u64 = 2;
 
 /// See the module's head.
 pub(super) struct World {
@@ -209,6 +212,7 @@ impl World {
         self.tell(format!("h{} starts", index + 1));
         // An agent does not start on a full disk: it is begun again until there is room.
         self.machines[index].disk.set_full(false);
+        self.machines[index].disk.restore_power(|| false);
         let started = self.machines[index].start(self.now, &self.paths.network, bootstrap);
         started.map_err(|error: StartError| format!("h{} does not start: {error}", index + 1))
     }
@@ -234,6 +238,7 @@ impl World {
             machine.run(STEP);
             self.paths.send(self.now, &mut self.random);
         }
+        self.end_powerless();
         self.break_silent();
         let (now, away) = (self.now, &self.away);
         let absence = |host: usize| away[host].lasts(now);
@@ -270,6 +275,23 @@ impl World {
         self.waiting[host].clear();
     }
 
+    /// A machine ends as it is, and so does its disk.
+    fn lose_power(&mut self, host: usize) {
+        self.kill(host);
+        let random = &mut self.random;
+        self.machines[host].disk.restore_power(|| random.chance(50));
+    }
+
+    /// Machines without power are gone.
+    fn end_powerless(&mut self) {
+        for host in 0..self.machines.len() {
+            if self.machines[host].process.is_some() && !self.machines[host].disk.has_power() {
+                self.tell(format!("h{} is without power", host + 1));
+                self.lose_power(host);
+            }
+        }
+    }
+
     /// Agents that have stopped end. One whose start was given up begins the next one.
     fn end_stopped(&mut self) -> Result<(), String> {
         for index in 0..self.machines.len() {
@@ -291,7 +313,8 @@ impl World {
         }
         let machine = &self.machines[self.random.below(self.machines.len() as u64) as usize];
         let (key, user) = (self.random.below(NAMES).to_string(), self.random.number());
-        machine.attempt(user, key);
+        let born_on = self.random.chance(10).then(|| 1 + self.random.below(self.machines.len() as u64));
+        machine.attempt(user, Attempt { key, born_on: born_on.map(|number| format!("h{number}")), tells: 0 });
     }
 
     /// What actors have done since the last step.
@@ -347,15 +370,17 @@ impl World {
         for _ in 0..50 {
             self.step()?;
         }
-        let failed = self.checks.asks.failed;
+        let (failed, first) = (self.checks.asks.failed, stage::number());
+        self.checks.asks.calm_from(first);
         for host in 0..self.machines.len() {
             for name in 0..NAMES {
-                if !self.machines[host].attempt(name, name.to_string()) {
+                if !self.machines[host].attempt(name, Attempt { key: name.to_string(), born_on: None, tells: TELLS }) {
                     return Err(format!("nobody on h{} can ask for a name", host + 1));
                 }
             }
         }
         self.until_nothing_is_open(within)?;
+        self.checks.asks.all_told()?;
         match self.checks.asks.failed - failed {
             0 => Ok(()),
             failed => Err(format!("{failed} asks failed although all was well")),
@@ -368,13 +393,20 @@ impl World {
             for _ in 0..25 {
                 self.step()?;
             }
-            let open = self.checks.asks.open(&self.machines.iter().flat_map(Machine::pids).collect());
+            let pids = self.machines.iter().flat_map(Machine::pids).collect();
+            let open = self.checks.asks.open(&pids);
             let flows: u64 = self.machines.iter().map(Machine::flows).sum();
-            if open.is_none() && flows == 0 {
+            let child = self.checks.children.open(&pids);
+            let queued: usize = self.machines.iter().filter_map(|machine| machine.within(Handle::queued)).sum();
+            if open.is_none() && child.is_none() && flows == 0 && queued == 0 {
                 return Ok(());
             }
             if self.now > until {
-                return Err(format!("after {within:?} ask {open:?} has not ended, {flows} flows are known"));
+                return Err(format!(
+                    "after {within:?} ask {open:?} has not ended, nobody was told of the end of child {child:?}, \
+                     {flows} flows are known and {queued} bytes wait; {:?}",
+                    self.machines.iter().flat_map(Machine::open_flows).collect::<Vec<_>>()
+                ));
             }
         }
     }

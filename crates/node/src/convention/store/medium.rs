@@ -43,16 +43,66 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
+/// Loss of power takes or leaves each of these as a whole.
+const SECTOR_BYTES: usize = 512;
+
 /// A disk of a simulation. It outlives the process that writes it; what a process had asked for and was not told to be
 /// written is lost with it. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
+    power: Arc<Mutex<Power>>,
     sync_micros: Arc<AtomicU64>,
     full: Arc<AtomicBool>,
 }
 
+#[derive(Debug, Default)]
+struct Power {
+    /// What was written since the last sync, sector by sector: where, what was there before, what is there now.
+    unsynced: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    /// Writes and syncs until it goes, if it does.
+    left: Option<u32>,
+}
+
+impl Power {
+    fn spend(&mut self) -> io::Result<()> {
+        match &mut self.left {
+            Some(0) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "there is no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Disk {
+    /// After so many writes and syncs the power goes: nothing is written any more.
+    pub fn cut_power(&self, after: u32) {
+        self.power.lock().left = Some(after);
+    }
+
+    /// Whether there is power.
+    #[must_use]
+    pub fn has_power(&self) -> bool {
+        self.power.lock().left != Some(0)
+    }
+
+    /// The power is back. Of what was written and not synced, whatever is said to be `lost` is not there.
+    pub fn restore_power(&self, mut lost: impl FnMut() -> bool) {
+        let Power { unsynced, .. } = std::mem::take(&mut *self.power.lock());
+        let mut bytes = self.bytes.lock();
+        let mut put = |offset: usize, sector: &[u8]| {
+            // It may have been shortened since.
+            if let Some(place) = bytes.get_mut(offset..offset + sector.len()) {
+                place.copy_from_slice(sector);
+            }
+        };
+        unsynced.iter().rev().for_each(|(offset, before, _)| put(*offset, before));
+        unsynced.iter().filter(|_| !lost()).for_each(|(offset, _, now)| put(*offset, now));
+    }
+
     /// From now on it takes so long until something is written.
     pub fn set_sync(&self, takes: Duration) {
         self.sync_micros.store(takes.as_micros() as u64, Ordering::Relaxed);
@@ -90,18 +140,32 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.has_room()?;
+        self.power.lock().spend()?;
         self.bytes.lock().resize(len as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut power = self.power.lock();
+        power.spend()?;
+        power.unsynced.clear();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.has_room()?;
-        let (mut bytes, offset) = (self.bytes.lock(), offset as usize);
-        bytes.get_mut(offset..offset + data.len()).ok_or_else(outside)?.copy_from_slice(data);
+        let mut power = self.power.lock();
+        power.spend()?;
+        let (mut bytes, mut offset) = (self.bytes.lock(), offset as usize);
+        let mut place = bytes.get_mut(offset..offset + data.len()).ok_or_else(outside)?;
+        let mut data = data;
+        while !data.is_empty() {
+            let length = data.len().min(SECTOR_BYTES - offset % SECTOR_BYTES);
+            let (sector, rest) = place.split_at_mut(length);
+            power.unsynced.push((offset, sector.to_vec(), data[..length].to_vec()));
+            sector.copy_from_slice(&data[..length]);
+            (place, data, offset) = (rest, &data[length..], offset + length);
+        }
         Ok(())
     }
 }

@@ -368,6 +368,14 @@ impl<K: Lane> Sending<K> {
         self.flows.len()
     }
 
+    /// The open flows, in words.
+    pub(crate) fn described(&self) -> Vec<String>
+    where
+        K: std::fmt::Debug,
+    {
+        self.flows.values().map(|flow| format!("{flow:?}")).collect()
+    }
+
     /// Messages outstanding in all flows.
     pub(crate) fn outstanding(&self) -> u64 {
         self.flows.values().map(|flow| u64::from(flow.outstanding())).sum()

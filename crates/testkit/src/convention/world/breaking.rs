@@ -79,6 +79,7 @@ impl World {
             Fault::FreezeWorkers => self.machines[host].workers_stand = true,
             Fault::Kill => self.kill(host),
             Fault::KillWorker => self.machines[host].programs.lock().iter().for_each(Program::kill),
+            Fault::PowerCut => self.machines[host].disk.cut_power(self.random.below(60) as u32),
             Fault::Stop => {
                 self.machines[host].stop();
                 self.stopping.insert(host);
@@ -102,6 +103,10 @@ impl World {
             }
             Fault::FreezeAgent => self.machines[over.host].stands = false,
             Fault::FreezeWorkers => self.machines[over.host].workers_stand = false,
+            Fault::PowerCut => {
+                self.lose_power(over.host);
+                self.start(over.host, false)?;
+            }
             Fault::Kill | Fault::Stop => {
                 // It may be stopping still, or have been started by the end of the other fault.
                 self.stopping.remove(&over.host);
@@ -157,6 +162,7 @@ impl World {
                 | Fault::Suspend
                 | Fault::Kill
                 | Fault::KillWorker
+                | Fault::PowerCut
                 | Fault::Stop
                 | Fault::SlowDisk
                 | Fault::FullDisk => {}
