@@ -23,6 +23,8 @@ mod random;
 #[cfg(feature = "simulation")]
 pub mod seeds;
 mod simulation;
+#[cfg(feature = "simulation")]
+mod sleepers;
 
 pub use random::Random;
 pub use simulation::{Faults, Report, Simulation, Violation};

@@ -1,6 +1,7 @@
 //! The actors of a run: those that bear global names, those that use them, and the children of these.
 
 use super::stage::{self, Seen};
+use crate::sleepers::sleep;
 use odeon::prelude::*;
 use odeon_protocol::simulated;
 
@@ -38,7 +39,7 @@ impl Bearer {
 
     async fn use_it(&mut self, message: Use, ctx: &mut Context<Self>) -> u64 {
         self.says(ctx, Some((message.id, message.by)));
-        stage::sleep(Duration::from_millis(random(40))).await;
+        sleep(Duration::from_millis(random(40))).await;
         // The gate was looked at again.
         self.says(ctx, None);
         if message.last {

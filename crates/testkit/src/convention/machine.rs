@@ -233,7 +233,7 @@ impl Machine {
         self.programs.lock().iter().map(Program::flows).sum()
     }
 
-    /// See there.
+    /// What its worker processes have outstanding, in words.
     pub(super) fn open_flows(&self) -> Vec<String> {
         self.programs.lock().iter().flat_map(Program::open_flows).collect()
     }

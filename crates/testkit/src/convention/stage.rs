@@ -1,17 +1,8 @@
-//! What the actors of a run share with it: the time, who sleeps, whose turn it is, and what was seen.
+//! What the actors of a run share with it: whose turn it is, and what was seen.
 //!
 //! Everything of a run happens on one thread, so this is the thread's.
 
-use odeon_protocol::Time;
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    future::Future,
-    mem,
-    pin::Pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{cell::RefCell, mem};
 
 /// Something that an actor did.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +35,6 @@ pub(super) enum Seen {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
-    now: Time,
-    sleepers: BTreeMap<(Time, u64), Waker>,
     numbers: u64,
     /// The host and the process whose actors run now.
     pub(super) turn: (u64, u32),
@@ -62,8 +51,7 @@ fn with<T>(change: impl FnOnce(&mut Stage) -> T) -> T {
 
 /// An empty stage.
 pub(super) fn clear() {
-    // What sleeps is dropped outside: it may be woken by that.
-    drop(STAGE.replace(Stage::default()));
+    STAGE.replace(Stage::default());
 }
 
 /// A number that no other thing of the run has.
@@ -92,39 +80,4 @@ pub(super) fn saw(what: Seen) {
 /// What was seen since the last call.
 pub(super) fn take_seen() -> Vec<Seen> {
     with(|stage| mem::take(&mut stage.seen))
-}
-
-/// Sets the time; wakes whoever slept until then.
-pub(super) fn advance(now: Time) {
-    let due: Vec<_> = with(|stage| {
-        stage.now = now;
-        let later = stage.sleepers.split_off(&(Time::from_nanos(now.as_nanos() + 1), 0));
-        mem::replace(&mut stage.sleepers, later).into_values().collect()
-    });
-    due.into_iter().for_each(Waker::wake);
-}
-
-/// Sleeps in simulated time.
-pub(super) fn sleep(span: Duration) -> Sleep {
-    Sleep { until: with(|stage| stage.now + span), key: None }
-}
-
-/// See [`sleep`].
-#[derive(Debug)]
-pub(super) struct Sleep {
-    until: Time,
-    key: Option<u64>,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if with(|stage| stage.now >= self.until) {
-            return Poll::Ready(());
-        }
-        let key = *self.key.get_or_insert_with(number);
-        with(|stage| stage.sleepers.insert((self.until, key), context.waker().clone()));
-        Poll::Pending
-    }
 }

@@ -11,7 +11,7 @@ use super::{
     paths::Paths,
     stage,
 };
-use crate::Random;
+use crate::{Random, sleepers};
 use breaking::{Away, Lasting};
 use odeon_cluster::directory::{Joiner, Role};
 use odeon_node::{
@@ -101,11 +101,13 @@ impl World {
         let mut random = Random::new(self.random.number());
         simulated::set_random(Some(Box::new(move || random.number())));
         stage::clear();
+        sleepers::clear();
         let outcome = what(&mut self);
         for machine in &mut self.machines {
             machine.kill();
         }
         stage::clear();
+        sleepers::clear();
         simulated::set_clocks(None);
         simulated::set_random(None);
         match outcome {
@@ -212,6 +214,7 @@ impl World {
         self.tell(format!("h{} starts", index + 1));
         // An agent does not start on a full disk: it is begun again until there is room.
         self.machines[index].disk.set_full(false);
+        // Where another fault ends while it was to lose its power.
         self.machines[index].disk.restore_power(|| false);
         let started = self.machines[index].start(self.now, &self.paths.network, bootstrap);
         started.map_err(|error: StartError| format!("h{} does not start: {error}", index + 1))
@@ -244,7 +247,7 @@ impl World {
         let absence = |host: usize| away[host].lasts(now);
         self.checks.look(&Scene { now, machines: &self.machines, absence: &absence })?;
         self.use_names();
-        stage::advance(now);
+        sleepers::advance(now);
         self.machines.iter().for_each(|machine| machine.run_programs(now));
         self.look_at_actors()?;
         self.end_stopped()?;

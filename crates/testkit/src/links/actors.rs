@@ -1,6 +1,7 @@
 //! The actors of a run: those that send numbered messages, and those that note what arrives.
 
 use super::stage;
+use crate::sleepers;
 use odeon::{Returned, prelude::*};
 use odeon_protocol::limits::{CHUNK_BYTES, LARGE_FRAME_BYTES};
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl Source {
             return Ok(());
         }
         let rests = go.rest_every > 0 && go.count.is_multiple_of(go.rest_every);
-        stage::sleep(Duration::from_micros(if rests { 8_000_000 } else { go.gap_us })).await;
+        sleepers::sleep(Duration::from_micros(if rests { 8_000_000 } else { go.gap_us })).await;
         let number = stage::with(|stage| {
             stage.waiting += 1;
             stage.log.next(flow)
@@ -123,13 +124,13 @@ pub(super) struct Sink;
 impl Sink {
     async fn start(_: String) -> odeon::Result<Self> {
         let span = stage::with(|stage| stage.start_takes);
-        stage::sleep(span).await;
+        sleepers::sleep(span).await;
         Ok(Self)
     }
 
     async fn stopping(&mut self) -> odeon::Result {
         let span = stage::with(|stage| stage.stop_takes);
-        stage::sleep(span).await;
+        sleepers::sleep(span).await;
         Ok(())
     }
 
@@ -140,7 +141,7 @@ impl Sink {
             stage.slowness.get(&next.to).copied()
         });
         if let Some(slowness) = slowness {
-            stage::sleep(slowness).await;
+            sleepers::sleep(slowness).await;
         }
     }
 
@@ -157,7 +158,7 @@ impl Sink {
             stage.slowness.get(&question.to).copied()
         });
         if let Some(slowness) = slowness {
-            stage::sleep(slowness).await;
+            sleepers::sleep(slowness).await;
         }
         question.number
     }

@@ -9,7 +9,7 @@ use super::{
     pipe::{Connection, IDLE, Item, Pipe},
     stage::{self, Stage},
 };
-use crate::{balance, random::Random};
+use crate::{balance, random::Random, sleepers};
 use odeon_node::simulation::{DOWN_MAX, Wanted};
 use odeon_protocol::{Address, Boot, Direct, NodeId, Time, WorkerId, control::ToAgent};
 use std::{
@@ -84,6 +84,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         stage::with(|stage| *stage = Stage::default());
+        sleepers::clear();
         let tokio = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
         let mut world = Self {
             seed,
@@ -102,7 +103,7 @@ impl World {
             report: Report::default(),
             story: Vec::new(),
         };
-        stage::advance(world.now);
+        sleepers::advance(world.now);
         for number in 1..=HOSTS {
             world.boots += 1;
             world.hosts.insert(NodeId(number), Host::new(NodeId(number), Boot(world.boots)));
@@ -160,7 +161,7 @@ impl World {
         while self.now < end && !self.is_over(begun) && stage::with(|stage| stage.log.faults.is_empty()) {
             let next = self.next();
             self.now = next.max(Time::from_nanos(self.now.as_nanos() + 1));
-            stage::advance(self.now);
+            sleepers::advance(self.now);
             self.settle();
         }
         let at_rest = self.is_at_rest();
@@ -196,7 +197,7 @@ impl World {
     /// Nothing goes on: an actor in the middle of a message sleeps, and so may the mailbox behind it be full.
     fn is_at_rest(&self) -> bool {
         let rests = |host: &Host| host.is_at_rest(self.now);
-        stage::next().is_none() && self.hosts.values().all(rests) && stage::with(|stage| stage.log.is_finished())
+        sleepers::next().is_none() && self.hosts.values().all(rests) && stage::with(|stage| stage.log.is_finished())
     }
 
     fn is_over(&self, begun: Time) -> bool {
@@ -208,7 +209,7 @@ impl World {
         let actions = self.actions.first_key_value().map(|((at, _), _)| *at);
         let hosts = self.hosts.values().filter_map(|host| host.next(self.now)).min();
         let pipes = self.pipes.values().filter_map(Pipe::next).min();
-        let all = [actions, hosts, pipes, stage::next()];
+        let all = [actions, hosts, pipes, sleepers::next()];
         // What is due and cannot be done waits for somebody who pauses.
         let overdue = self.now + Duration::from_millis(1);
         let later = |at: Time| if at <= self.now { overdue } else { at };
