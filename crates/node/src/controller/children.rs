@@ -7,7 +7,7 @@
 //! - **CE-2.** Of a start that is known to be over nothing is taken any more: its children were told lost.
 //! - **CE-3.** A child whose end came before the answer to its creation is not remembered when that comes.
 
-use super::{AGAIN, CALL_WAIT, Controller, Reply};
+use super::{AGAIN, CALL_WAIT, Controller, Reply, untold::Untold};
 use crate::event::{Continuation, Event};
 use odeon_protocol::{
     Address, Boot, Direct, ExitCause, NodeId,
@@ -31,7 +31,7 @@ pub(super) struct Children {
     away: HashMap<NodeId, Vec<Away>, RandomState>,
     creations: Creations,
     /// Ends of children here, by the start of an agent that has the parents.
-    outgoing: BTreeMap<(NodeId, Boot), Outgoing>,
+    outgoing: BTreeMap<(NodeId, Boot), Untold<ChildEnd>>,
     /// By host: its start, and the number of the end that comes next.
     taken: BTreeMap<NodeId, (Boot, u64)>,
 }
@@ -50,14 +50,6 @@ struct Creations {
     open: BTreeSet<u64>,
     /// Ends of children that are not known: behind the newest creation at that time.
     early: VecDeque<(u64, Direct, Address)>,
-}
-
-#[derive(Debug, Default)]
-struct Outgoing {
-    /// The number of the first one.
-    first: u64,
-    ends: VecDeque<ChildEnd>,
-    under_way: bool,
 }
 
 impl Creations {
@@ -147,31 +139,27 @@ impl Controller {
         }
         let to = (parent.node, parent.boot);
         let outgoing = self.children.outgoing.entry(to).or_default();
-        if outgoing.ends.len() == CHILD_ENDS_KEPT {
+        if outgoing.len() == CHILD_ENDS_KEPT {
             return tracing::error!(%parent, %child, "too many ends wait for the parents' host: this one is not told");
         }
-        outgoing.ends.push_back(ChildEnd { parent, child, cause });
+        outgoing.push(ChildEnd { parent, child, cause });
         self.send_ends(to);
     }
 
     /// Unless that is under way.
     fn send_ends(&mut self, to: (NodeId, Boot)) {
         let (convention, boot) = (self.parts.convention.clone(), self.parts.convention.boot());
-        let Some(outgoing) = self.children.outgoing.get_mut(&to) else { return };
-        if outgoing.ends.is_empty() || mem::replace(&mut outgoing.under_way, true) {
-            return;
-        }
-        let ends: Vec<_> = outgoing.ends.iter().take(ENDS_AT_ONCE).cloned().collect();
-        let (first, next) = (outgoing.first, outgoing.first + ends.len() as u64);
+        let batch = self.children.outgoing.get_mut(&to).and_then(|outgoing| outgoing.begin(ENDS_AT_ONCE));
+        let Some((first, ends)) = batch else { return };
+        let count = ends.len();
         let request = PeerRequest::ChildrenEnded { boot, of: to.1, first, ends };
         self.begin(async move { convention.call(to.0, request, CALL_WAIT).await }, move |controller, answer| {
             let Some(outgoing) = controller.children.outgoing.get_mut(&to) else { return };
-            outgoing.under_way = false;
             if matches!(answer, Ok(PeerReply::Done)) {
-                outgoing.ends.drain(..(next - first) as usize);
-                outgoing.first = next;
+                outgoing.end(count);
                 controller.send_ends(to);
             } else {
+                outgoing.end(0);
                 controller.later(AGAIN, move |controller| controller.send_ends(to));
             }
         });

@@ -28,6 +28,7 @@ mod processes;
 mod troupes;
 mod types;
 mod unfit;
+mod untold;
 mod watch;
 
 use crate::{
