@@ -175,6 +175,44 @@ async fn a_name_that_went_elsewhere_is_followed_by_its_senders_agent() {
 }
 
 #[tokio::test]
+async fn another_agents_message_goes_back_though_the_name_is_borne_here_again() {
+    let mut world = World::new();
+    world.router.lost(W1, Vec::new());
+    world.take_from_far(&message(Kind::Tell, at(FAR, 2, 1), at(ME, 2, 8), Some("n")));
+    world.router.resolved(&"n".into(), Known { place: at(ME, 3, 9), epoch: 4 });
+    // Or its sender's process would not know where it is, and not hear of that place's loss.
+    let far: Vec<_> = world.far().iter().map(|back| (back.header.kind, back.reason().unwrap().0)).collect();
+    assert_eq!(far, [(Kind::Returned, Reason::Moved)]);
+    assert!(world.out(W2).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_a_later_one_has_overtaken_goes_back_to_its_sender() {
+    let mut world = World::new();
+    let sent = |sequence, flags| {
+        let frame = message(Kind::Tell, at(ME, 2, 1), at(FAR, 3, 9), Some("n"));
+        frame.with_header(Header { flow: 16, sequence, flags, ..frame.header })
+    };
+    let back = |frame: &Frame| Frame::read(back::returned(frame, &Why::not_run(Reason::Moved, "")).freeze()).unwrap();
+    (0..3).for_each(|sequence| world.take(W1, &sent(sequence, 0)));
+    // The first two have reached the other host, which loses the name with the third on the way.
+    world.peers.frames.lock().drain(..2);
+    world.router.place_lost(at(FAR, 3, 9), &Why::not_run(Reason::Unreachable, "its lease is lost"));
+    world.take_from_far(&back(&sent(0, 0)));
+    assert_eq!(world.missed().await, 1);
+    world.router.resolved(&"n".into(), Known { place: at(NodeId(3), 2, 2), epoch: 4 });
+    let numbers: Vec<_> = world.far().iter().map(|frame| frame.header.sequence).collect();
+    assert_eq!(numbers, [0, 2], "from whichever place they came back");
+    world.take_from_far(&back(&sent(1, 0)));
+    assert_eq!(world.far().len(), 2);
+    let out = world.out(W1).await;
+    assert_eq!(
+        out.iter().map(|back| (back.header.kind, back.header.sequence)).collect::<Vec<_>>(),
+        [(Kind::Returned, 1)]
+    );
+}
+
+#[tokio::test]
 async fn what_follows_a_message_that_went_back_goes_back_too_though_the_name_is_here_again() {
     let mut world = World::new();
     let flow = |sequence| {

@@ -1,12 +1,15 @@
 //! Frames that wait for their global name to be found, started, or started again.
 //!
-//! - **H-1.** What came back from an earlier instance is released before what came later: order per flow is kept.
+//! - **H-1.** What came back from earlier instances is released before what came later, and by its numbers within a flow,
+//!   from whichever places it came back: order per flow is kept.
 //! - **H-2.** At most [`HELD_BYTES`] and one frame wait, each at most [`HELD_FOR`]; then they go back.
 //! - **H-3.** What waits is a copy: it does not keep the chunk alive that it was read in.
 
+use super::{hash::Fast, written_off::message_of};
 use bytes::BytesMut;
 use odeon_protocol::{
     Direct, Time,
+    frame::Header,
     limits::{HELD_BYTES, HELD_FOR, LARGE_FRAME_BYTES},
     simulated::RandomState,
 };
@@ -103,7 +106,7 @@ impl Holds {
     /// Everything that waits for the name, in order.
     pub(crate) fn release(&mut self, name: &str) -> Vec<Held> {
         let Some(queue) = self.names.remove(name) else { return Vec::new() };
-        let released: Vec<_> = queue.returned.into_iter().chain(queue.fresh).collect();
+        let released: Vec<_> = by_number(queue.returned.into()).into_iter().chain(queue.fresh).collect();
         self.bytes -= released.iter().map(|held| held.frame.len()).sum::<usize>();
         released
     }
@@ -152,9 +155,39 @@ impl Holds {
     }
 }
 
+/// The same with the numbers of each flow in their order; flows keep their places among one another.
+fn by_number(held: Vec<Held>) -> Vec<Held> {
+    let mut flows = HashMap::<_, (u32, Vec<(u32, usize)>), Fast>::default();
+    let mut in_order = true;
+    for (place, held) in held.iter().enumerate() {
+        let Ok((header, _)) = Header::read(&held.frame) else { continue };
+        let (from, flow, number) = message_of(&header);
+        if flow == 0 {
+            continue;
+        }
+        // They lie close together, but may wrap: they are counted from far below the first one.
+        let (base, numbers) = flows.entry((from, flow)).or_insert_with(|| (number.wrapping_sub(1 << 31), Vec::new()));
+        let number = number.wrapping_sub(*base);
+        in_order &= numbers.last().is_none_or(|(last, _)| *last <= number);
+        numbers.push((number, place));
+    }
+    if in_order {
+        return held;
+    }
+    let mut held: Vec<_> = held.into_iter().map(Some).collect();
+    let mut taken: Vec<_> = (0..held.len()).collect();
+    for (_, numbers) in flows.into_values() {
+        let mut sorted = numbers.clone();
+        sorted.sort_unstable();
+        numbers.iter().zip(sorted).for_each(|((_, place), (_, from))| taken[*place] = from);
+    }
+    taken.into_iter().filter_map(|from| held[from].take()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use odeon_protocol::frame::{Frame, Kind};
     use std::time::Duration;
 
     const FRESH: (bool, bool) = (false, false);
@@ -178,6 +211,18 @@ mod tests {
         assert_eq!(holds.len(), 4);
         assert_eq!(frames(&holds.release("n")), [b"old1", b"old2", b"new1", b"new2"]);
         assert_eq!((holds.bytes(), holds.has("n")), (0, false));
+    }
+
+    #[test]
+    fn what_comes_back_from_several_places_goes_by_its_numbers() {
+        let mut holds = Holds::default();
+        for (flow, sequence) in [(7, 1), (8, 5), (7, u32::MAX), (7, 0), (0, 3), (0, 2)] {
+            let frame = Frame::new(Header { flow, sequence, ..Header::new(Kind::Tell) }, &[], b"");
+            holds.push("n", held(frame.bytes()), BACK, Time::ZERO).unwrap();
+        }
+        let header = |held: &Held| Header::read(&held.frame).map(|(header, _)| (header.flow, header.sequence)).unwrap();
+        let released: Vec<_> = holds.release("n").iter().map(header).collect();
+        assert_eq!(released, [(7, u32::MAX), (8, 5), (7, 0), (7, 1), (0, 3), (0, 2)]);
     }
 
     #[test]

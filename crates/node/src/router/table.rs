@@ -119,6 +119,11 @@ impl Table {
         self.names.retain(|_, known| known.place.node != node || known.place.boot > boot);
     }
 
+    /// Whether that boot of another agent is over for good.
+    pub(crate) fn is_over(&self, node: NodeId, boot: Boot) -> bool {
+        self.dead.get(&node).is_some_and(|dead| boot <= *dead)
+    }
+
     /// Nobody is at that place of another agent any more, whether or not that agent knows.
     pub(crate) fn place_lost(&mut self, place: Direct) {
         if place.node != self.node {

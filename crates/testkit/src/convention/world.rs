@@ -316,8 +316,9 @@ impl World {
         }
         let machine = &self.machines[self.random.below(self.machines.len() as u64) as usize];
         let (key, user) = (self.random.below(NAMES).to_string(), self.random.number());
+        let tells = self.random.below(3);
         let born_on = self.random.chance(10).then(|| 1 + self.random.below(self.machines.len() as u64));
-        machine.attempt(user, Attempt { key, born_on: born_on.map(|number| format!("h{number}")), tells: 0 });
+        machine.attempt(user, Attempt { key, born_on: born_on.map(|number| format!("h{number}")), tells });
     }
 
     /// What actors have done since the last step.

@@ -73,7 +73,7 @@ impl Router {
                 // On its way back, it came to nobody.
                 self.note_letter(&header, &frame);
                 if may_have_run {
-                    self.written_off.add(header.to.node, message_of(&header));
+                    self.written_off.add(header.to, message_of(&header));
                 }
                 if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
@@ -91,7 +91,7 @@ impl Router {
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
         let lost = self.asks.lose_of(place);
-        self.fail_elsewhere(place.node, lost, why);
+        self.fail_elsewhere(lost, why);
         self.control_all(&FromAgent::PlaceLost { place, reason: why.reason });
     }
 
@@ -105,7 +105,7 @@ impl Router {
         self.overfull.remove(&node);
         self.members_lost(|member| member.node == node && member.boot <= boot, true);
         self.peer_lost(node, why);
-        self.written_off.forget(node);
+        self.written_off.host_dead(node, boot, self.now);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
     }
 
@@ -136,14 +136,14 @@ impl Router {
     /// Another agent cannot be reached, or is gone for good: asks there fail, whether or not it has begun with them.
     fn peer_lost(&mut self, node: NodeId, why: &Why) {
         let lost = self.asks.lose(Towards::Peer(node));
-        self.fail_elsewhere(node, lost, why);
+        self.fail_elsewhere(lost, why);
     }
 
     /// Fails asks that went to another agent. It may have them and give them back later: they go nowhere then, as their
     /// askers have gone on.
-    fn fail_elsewhere(&mut self, node: NodeId, lost: Vec<Lost>, why: &Why) {
+    fn fail_elsewhere(&mut self, lost: Vec<Lost>, why: &Why) {
         for Lost { key, of, message } in lost {
-            self.written_off.add(node, message);
+            self.written_off.add(of, message);
             self.fail(key, of, &Why { may_have_run: true, ..why.clone() });
         }
     }

@@ -5,6 +5,9 @@
 //! - **R-3 (no silence).** A message is sent on, held for a bounded time, or given back with its reason.
 //! - **R-4 (no waiting).** It never waits: not for the controller, not for a receiver.
 //! - **R-5 (no disguise).** A frame is taken only from the process or the agent that owns its sender.
+//! - **R-6 (one chooser).** Where a name's message goes is chosen by the agent of its sender alone. Another agent that has
+//!   it in hand when its receiver is gone sends it back, even if the name is borne here again: so that the sender's
+//!   process knows every place where its messages may be when it hears that a place is lost.
 
 mod letters;
 mod loss;
@@ -224,11 +227,14 @@ impl Router {
         }
     }
 
-    /// From a peer only frames of its own are taken, and none of a boot that is over for good.
+    /// From a peer only frames of its own are taken, and none of a start that is over for good; nor what a lost place says,
+    /// but that a message has not begun there.
     fn may_come_from(&self, peer: NodeId, header: &Header) -> bool {
+        let lost = || matches!(self.table.route(header.from), Route::Nobody(Reason::HostLost));
         header.from.node == peer
             && header.kind != Kind::Control
-            && !matches!(self.table.route(header.from), Route::Nobody(Reason::HostLost))
+            && !self.table.is_over(peer, header.from.boot)
+            && (header.kind == Kind::Returned || !lost())
     }
 
     /// A frame that this agent made.
@@ -300,6 +306,7 @@ impl Router {
             let Some(known) = self.table.name(&name).filter(|_| !self.holds.has(&name)) else {
                 return self.hold(&name, frame);
             };
+            self.follow(&header, Direct::NONE, known.place);
             (header.to, header.to_epoch) = (known.place, known.epoch);
             frame::set_to(&mut frame, known.place, known.epoch);
             if let Origin::Process(process) = origin {
@@ -327,10 +334,16 @@ impl Router {
                 None => self.push_process(process, header, frame),
             },
             Route::Peer(node) if matches!(origin, Origin::Peer(_)) && !planted::is(Fault::ForwardInsteadOfBounce) => {
-                self.moved(header, frame, node);
+                self.moved(header, frame, &format!("on node {node} now"));
             }
             Route::Peer(node) => self.push_peer(node, header, frame),
             Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
+            // For an earlier start of this agent: where its name is now the sender's agent finds out as well.
+            Route::Nobody(Reason::HostLost)
+                if matches!(origin, Origin::Peer(_)) && header.to.node == self.me.node && name_of(&frame).is_some() =>
+            {
+                self.moved(header, frame, "gone with an earlier start of its agent");
+            }
             Route::Nobody(reason) => self.undeliverable(header, frame, reason, Turn::Last),
         }
     }
@@ -442,7 +455,7 @@ impl Router {
             // This router's own; see `members_lost`.
             return self.tell_lost(header.from, troupe, (header.to, header.flow));
         }
-        if self.may_go_again(origin, &back) {
+        if self.may_go_again(origin, &back) && !self.written_off.is_overtaken(&back.header) {
             let message = back::again(&back);
             if let Some(troupe) = back.troupe() {
                 self.troupes.member_gone(troupe, back.header.from);
@@ -514,13 +527,21 @@ impl Router {
         self.give_back(&frame, &Why::not_run(reason, text));
     }
 
-    /// A name that is on another host: its sender's agent has to send it there.
-    fn moved(&mut self, header: &Header, frame: BytesMut, node: NodeId) {
-        if name_of(&frame).is_some() {
-            self.bounced.add(header, header.to);
-            return self.bounce(&frame, &format!("{} is on node {node} now", header.to));
+    /// A name that is not on this host: its sender's agent has to send it there.
+    fn moved(&mut self, header: &Header, mut frame: BytesMut, text: &str) {
+        let text = format!("{} is {text}", header.to);
+        if name_of(&frame).is_none() {
+            return self.give_back(&frame, &Why::not_run(Reason::NoSuchActor, text));
         }
-        self.give_back(&frame, &Why::not_run(Reason::NoSuchActor, format!("odeon:{} is not of this host", header.to)));
+        self.bounced.add(header, header.to);
+        frame::set_to(&mut frame, self.of_this_start(header.to), 0);
+        self.bounce(&frame, &text);
+    }
+
+    /// The place if it is of this start of this agent, or else the agent's own: what goes back is from there, since the other
+    /// agent takes nothing of anybody else.
+    pub(super) fn of_this_start(&self, place: Direct) -> Direct {
+        if (place.node, place.boot) == (self.me.node, self.me.boot) { place } else { self.me }
     }
 
     /// Sends a name's message back to its sender's agent, which sends it where the name is.

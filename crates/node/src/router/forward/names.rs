@@ -14,6 +14,7 @@ use odeon_protocol::{
     Direct, Reason, WorkerId,
     control::FromAgent,
     frame::{self, Header, Kind, flags, to_of},
+    planted::{self, Fault},
 };
 use std::sync::Arc;
 
@@ -49,35 +50,74 @@ impl Router {
     pub(crate) fn resolved(&mut self, name: &Arc<str>, known: Known) {
         self.table.learn(name, known);
         let mut senders: Vec<WorkerId> = Vec::new();
-        for mut held in self.holds.release(name) {
-            if let Err(why) = self.age(&mut held) {
-                self.give_back(&held.frame, &why);
-                continue;
+        for held in self.holds.release(name) {
+            if let Some(Origin::Process(sender)) = self.go_on(name, known, held)
+                && !senders.contains(&sender)
+            {
+                senders.push(sender);
             }
-            frame::set_to(&mut held.frame, known.place, known.epoch);
-            let Ok((header, _)) = Header::read(&held.frame) else { continue };
-            let origin = match self.table.route(header.from) {
-                Route::Process(process) | Route::Stopping(process) => {
-                    if !senders.contains(&process) {
-                        senders.push(process);
-                    }
-                    Origin::Process(process)
-                }
-                Route::Peer(node) => Origin::Peer(node),
-                Route::Troupe | Route::Nobody(_) => Origin::Agent,
-            };
-            if matches!((origin, self.table.route(known.place)), (Origin::Peer(_), Route::Peer(_))) {
-                self.bounced.add(&header, held.was);
-            }
-            self.deliver(origin, &header, held.frame);
         }
         senders.into_iter().for_each(|process| self.tell_where(process, name, known));
+    }
+
+    /// What waited for a name goes there, or back; answers where it came from.
+    fn go_on(&mut self, name: &str, known: Known, mut held: Held) -> Option<Origin> {
+        if let Err(why) = self.age(&mut held) {
+            self.give_up(&held, &why);
+            return None;
+        }
+        let (header, _) = Header::read(&held.frame).ok()?;
+        let origin = self.origin_of(header.from);
+        if matches!(origin, Origin::Peer(_)) && self.sends_back(&header, held.was, known) {
+            self.bounced.add(&header, held.was);
+            frame::set_to(&mut held.frame, self.of_this_start(held.was), 0);
+            self.bounce(&held.frame, &format!("{name} is at {} now", known.place));
+            return None;
+        }
+        self.follow(&header, held.was, known.place);
+        frame::set_to(&mut held.frame, known.place, known.epoch);
+        self.deliver(origin, &Header { to: known.place, to_epoch: known.epoch, ..header }, held.frame);
+        Some(origin)
+    }
+
+    /// Where a message of that sender has come from; it may be gone since.
+    fn origin_of(&self, sender: Direct) -> Origin {
+        match self.table.route(sender) {
+            Route::Process(process) | Route::Stopping(process) => Origin::Process(process),
+            Route::Peer(node) => Origin::Peer(node),
+            Route::Troupe | Route::Nobody(_) if sender.node == self.me.node => Origin::Agent,
+            Route::Troupe | Route::Nobody(_) => Origin::Peer(sender.node),
+        }
+    }
+
+    /// What waited for a name goes back to its sender.
+    fn give_up(&mut self, held: &Held, why: &Why) {
+        if held.was.is_none()
+            && let Ok((header, _)) = Header::read(&held.frame)
+        {
+            self.follow(&header, held.was, Direct::NONE);
+        }
+        self.give_back(&held.frame, why);
+    }
+
+    /// A message goes on to a place, or a fence by the name has nowhere to go: what comes back from now on of what was before
+    /// it comes too late.
+    pub(super) fn follow(&mut self, header: &Header, was: Direct, place: Direct) {
+        if header.from.node == self.me.node && (header.has(flags::FENCE) == was.is_none()) {
+            self.written_off.sent_on(header, place);
+        }
+    }
+
+    /// Whether another agent's message goes back there, as its receiver is elsewhere.
+    fn sends_back(&self, header: &Header, was: Direct, known: Known) -> bool {
+        let elsewhere = !was.is_none() && was != known.place || matches!(self.table.route(known.place), Route::Peer(_));
+        elsewhere && header.kind != Kind::Signal && !planted::is(Fault::ForwardInsteadOfBounce)
     }
 
     /// The name is nobody's: what waited for it goes back. `was_start` if its start was asked for.
     pub(crate) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
         for held in self.holds.release_for_missing(name, was_start) {
-            self.give_back(&held.frame, why);
+            self.give_up(&held, why);
         }
     }
 
@@ -95,12 +135,13 @@ impl Router {
         for (name, held) in self.holds.expire(self.now) {
             let text =
                 format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
-            self.give_back(&held.frame, &Why::not_run(Reason::Unreachable, text));
+            self.give_up(&held, &Why::not_run(Reason::Unreachable, text));
         }
         for of in self.asks.expire(self.now) {
             self.troupes.ask_ended(of);
         }
         let now = self.now;
+        self.written_off.tick(now);
         self.processes.values_mut().for_each(|process| process.look_at_large(now));
         self.weigh();
         self.metrics.asks_open.set(self.asks.len() as u64);
