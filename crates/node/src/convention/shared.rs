@@ -97,11 +97,11 @@ impl Shared {
         }
     }
 
-    /// Another agent said who leads and votes; the newer term is believed.
+    /// Another agent said who leads and votes.
     pub(crate) fn hear_leadership(&self, says: &Leadership) {
         let mut heard = self.heard.lock();
         let (when, known) = &mut *heard;
-        if says.term > known.term || (says.term == known.term && says.leader.is_some()) {
+        if counts_over(says, known) {
             (*when, *known) = (Some(Instant::now()), says.clone());
             if says.leader.is_some() {
                 self.hint_leader(says.leader);
@@ -205,6 +205,13 @@ impl Shared {
     }
 }
 
+/// Whether what is said of the leader counts more than what was said before. Who knows a leader is believed, and of two the one
+/// with the newer term: a voter that was dropped while it was away raises its own term for ever, and knows none.
+fn counts_over(says: &Leadership, known: &Leadership) -> bool {
+    let order = |of: &Leadership| (of.leader.is_some(), of.term);
+    order(says) > order(known) || order(says) == order(known) && says.leader.is_some()
+}
+
 /// The address by which this host reaches others, as its routes say. Nothing is sent.
 fn own_ip(listens: SocketAddr) -> IpAddr {
     let (any, far): (IpAddr, IpAddr) = match listens {
@@ -218,4 +225,18 @@ fn own_ip(listens: SocketAddr) -> IpAddr {
         socket.local_addr()
     };
     route().map_or_else(|_: std::io::Error| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_knows_a_leader_is_believed_though_a_dropped_voter_has_the_higher_term() {
+        let of = |term, leader: Option<u64>| Leadership { term, leader: leader.map(NodeId), ..Leadership::default() };
+        assert!(counts_over(&of(17, Some(1)), &of(35, None)) && !counts_over(&of(36, None), &of(17, Some(1))));
+        assert!(counts_over(&of(18, Some(2)), &of(17, Some(1))) && !counts_over(&of(16, Some(3)), &of(17, Some(1))));
+        assert!(counts_over(&of(17, Some(1)), &of(17, Some(1))), "said again, it is known lately");
+        assert!(counts_over(&of(2, None), &of(1, None)) && !counts_over(&of(2, None), &of(2, None)));
+    }
 }

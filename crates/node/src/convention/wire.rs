@@ -119,7 +119,7 @@ impl Reply {
     }
 }
 
-/// Who leads, as one agent knows it; the higher term is the newer knowledge.
+/// Who leads, as one agent knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leadership {
     pub(crate) term: u64,
