@@ -198,12 +198,12 @@ impl Directory {
         self.hosts().find(|member| member.name == name)
     }
 
-    /// Whether frames of that boot may still arrive: it is its member's newest and not known to be dead, or a newer one, whose
-    /// beginning is not in this copy yet.
+    /// Whether frames of that boot may still arrive: its member belongs, and it is that one's newest and not known to be dead,
+    /// or a newer one, whose beginning is not in this copy yet.
     #[must_use]
     pub fn boot_lives(&self, node: NodeId, boot: Boot) -> bool {
         let is_over = |member: &Member| boot < member.boot || boot == member.boot && member.dead;
-        self.member(node).is_some_and(|member| !is_over(member) && member.standing != Standing::Left)
+        self.member(node).is_some_and(|member| !is_over(member) && member.standing == Standing::In)
     }
 
     /// The record of a global name.
