@@ -268,6 +268,13 @@ impl Agent {
         &self.socket
     }
 
+    /// The asks without an answer that its router knows, and the messages that wait for their names.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.handle.kit.router.waiting()
+    }
+
     /// What keeps the agent's workers from being registered, if anything does.
     #[must_use]
     pub fn waits_for(&self) -> Option<String> {

@@ -93,8 +93,8 @@ pub const HELD_FOR: Duration = Duration::from_secs(10);
 /// Messages that an agent gave back as perhaps run and still remembers, in case they come back from where they went.
 pub const WRITTEN_OFF_KEPT: usize = 1 << 20;
 
-/// How long after the end of an agent's start its next one may still send back what was meant for the former.
-pub const COMES_BACK_FOR: Duration = Duration::from_secs(60);
+/// For so long an agent remembers what it gave back as perhaps run, and which messages it sent on before others of their flow.
+pub const COMES_BACK_FOR: Duration = Duration::from_secs(600);
 
 /// Flows that an agent remembers, of which it sent messages back since their name was elsewhere.
 pub const BOUNCED_KEPT: usize = 64 << 10;

@@ -213,6 +213,16 @@ async fn a_message_that_a_later_one_has_overtaken_goes_back_to_its_sender() {
 }
 
 #[tokio::test]
+async fn what_comes_back_for_a_former_start_of_this_agent_is_not_sent_on() {
+    let mut world = World::new();
+    let former = Direct { boot: Boot(9), ..at(ME, 2, 1) };
+    let sent = message(Kind::Tell, former, at(FAR, 3, 9), Some("n"));
+    let back = back::returned(&sent, &Why::not_run(Reason::Moved, ""));
+    world.take_from_far(&Frame::read(back.freeze()).unwrap());
+    assert_eq!(world.router.held_bytes(), 0, "that start may have written it off");
+}
+
+#[tokio::test]
 async fn what_follows_a_message_that_went_back_goes_back_too_though_the_name_is_here_again() {
     let mut world = World::new();
     let flow = |sequence| {

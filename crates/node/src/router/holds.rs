@@ -1,7 +1,7 @@
 //! Frames that wait for their global name to be found, started, or started again.
 //!
-//! - **H-1.** What came back from earlier instances is released before what came later, and by its numbers within a flow,
-//!   from whichever places it came back: order per flow is kept.
+//! - **H-1.** What came back from earlier instances is released before what came later, and all by its numbers within a flow,
+//!   from whichever places it came: order per flow is kept.
 //! - **H-2.** At most [`HELD_BYTES`] and one frame wait, each at most [`HELD_FOR`]; then they go back.
 //! - **H-3.** What waits is a copy: it does not keep the chunk alive that it was read in.
 
@@ -106,7 +106,7 @@ impl Holds {
     /// Everything that waits for the name, in order.
     pub(crate) fn release(&mut self, name: &str) -> Vec<Held> {
         let Some(queue) = self.names.remove(name) else { return Vec::new() };
-        let released: Vec<_> = by_number(queue.returned.into()).into_iter().chain(queue.fresh).collect();
+        let released = by_number(queue.returned.into_iter().chain(queue.fresh).collect());
         self.bytes -= released.iter().map(|held| held.frame.len()).sum::<usize>();
         released
     }

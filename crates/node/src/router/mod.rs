@@ -292,6 +292,11 @@ impl Handle {
         })
     }
 
+    /// The asks without an answer that are known, and the messages that wait for their names.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.with(|router| router.waiting())
+    }
+
     /// The blocks of a client that is gone: nothing has to be remembered of them.
     pub(crate) fn forget_blocks(&self, blocks: &[u64]) {
         self.with(|router| router.table.forget_blocks(blocks));

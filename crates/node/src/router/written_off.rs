@@ -5,13 +5,13 @@
 //! their sender's process writes them off. They go back to it, since sent on they would be handled after the later ones.
 //!
 //! - **W-1.** That a sender's process is gone changes nothing: what it has sent may still be handled.
-//! - **W-2.** At most [`WRITTEN_OFF_KEPT`] are remembered, and as many flows; beyond it the oldest are forgotten.
-//! - **W-3.** Those for a start of an agent that is over are remembered for a while: they may have come to its next start,
-//!   which sends them back.
+//! - **W-2.** Each is remembered for [`COMES_BACK_FOR`], beyond the end of the start of an agent that had it: that one's next
+//!   start may send it back. At most [`WRITTEN_OFF_KEPT`] messages are remembered, and as many flows; beyond it the oldest are
+//!   forgotten.
 
 use super::hash::Fast;
 use odeon_protocol::{
-    Boot, Direct, NodeId, Time,
+    Direct, Time,
     frame::Header,
     limits::{COMES_BACK_FOR, WRITTEN_OFF_KEPT},
     ring::Ring,
@@ -26,25 +26,35 @@ pub(super) const fn message_of(header: &Header) -> Message {
     (header.from, header.flow, header.sequence)
 }
 
+/// A flow as its sender numbers it.
+type Flow = (Direct, u32);
+
+/// What was sent on of a flow.
+#[derive(Clone, Copy, Debug)]
+struct SentOn {
+    /// Where the latest message that was sent on went, and its number.
+    message: Option<(Direct, u32)>,
+    /// The same of the fence that went by the name, behind all that did.
+    fence: Option<(Direct, u32)>,
+    at: Time,
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct WrittenOff {
     messages: HashSet<Message, Fast>,
-    oldest: VecDeque<(Direct, Message)>,
-    /// Starts of agents that are over, with the time of their end.
-    over: VecDeque<(Time, NodeId, Boot)>,
-    /// Where the latest message that was sent on went, and its number, by sender and flow.
-    sent_on: HashMap<(Direct, u32), (Direct, u32), Fast>,
-    oldest_sent_on: VecDeque<(Direct, u32)>,
+    oldest: VecDeque<(Time, Message)>,
+    sent_on: HashMap<Flow, SentOn, Fast>,
+    oldest_sent_on: VecDeque<(Time, Flow)>,
 }
 
 impl WrittenOff {
-    /// That message went to that place and was given back.
-    pub(super) fn add(&mut self, to: Direct, message: Message) {
+    /// That message was given back.
+    pub(super) fn add(&mut self, message: Message, now: Time) {
         if message.1 == 0 || !self.messages.insert(message) {
             return;
         }
-        self.oldest.push_back((to, message));
+        self.oldest.push_back((now, message));
         if self.oldest.len() > WRITTEN_OFF_KEPT
             && let Some((_, oldest)) = self.oldest.pop_front()
         {
@@ -57,44 +67,71 @@ impl WrittenOff {
         !self.messages.is_empty() && self.messages.contains(&(returned.to, returned.flow, returned.sequence))
     }
 
-    /// A message that had come back goes to that place; or a fence does, behind all that did.
-    pub(super) fn sent_on(&mut self, message: &Header, place: Direct) {
-        if message.flow == 0 {
+    /// A message that waited for its name goes to that place.
+    pub(super) fn sent_on(&mut self, message: &Header, place: Direct, now: Time) {
+        let number = message.sequence;
+        let Some(flow) = self.flow(message, now) else { return };
+        // Several go beside one another to one place only in their order.
+        if !flow.message.is_some_and(|(to, latest)| to == place && is_before(number, latest)) {
+            flow.message = Some((place, number));
+        }
+    }
+
+    /// A fence by the name goes there, or back. One that came back only says where it went if it is that one.
+    pub(super) fn fence(&mut self, fence: &Header, (place, is_first): (Direct, bool), now: Time) {
+        let number = fence.sequence;
+        if !is_first && !self.sent_on.contains_key(&(fence.from, fence.flow)) {
             return;
         }
-        let (flow, number) = ((message.from, message.flow), message.sequence);
-        match self.sent_on.get_mut(&flow) {
-            // Several go beside one another to one place only in their order.
-            Some((to, latest)) if *to == place && is_before(number, *latest) => {}
-            Some(before) => *before = (place, number),
-            None => {
-                self.sent_on.insert(flow, (place, number));
-                self.oldest_sent_on.push_back(flow);
+        let Some(flow) = self.flow(fence, now) else { return };
+        if is_first || flow.fence.is_some_and(|(_, known)| known == number) {
+            flow.fence = Some((place, number));
+        }
+    }
+
+    fn flow(&mut self, of: &Header, now: Time) -> Option<&mut SentOn> {
+        let key = (of.from, of.flow);
+        if of.flow == 0 {
+            return None;
+        }
+        if !self.sent_on.contains_key(&key) {
+            self.oldest_sent_on.push_back((now, key));
+            if self.oldest_sent_on.len() > WRITTEN_OFF_KEPT
+                && let Some((_, oldest)) = self.oldest_sent_on.pop_front()
+            {
+                self.sent_on.remove(&oldest);
             }
         }
-        if self.oldest_sent_on.len() > WRITTEN_OFF_KEPT
-            && let Some(oldest) = self.oldest_sent_on.pop_front()
-        {
-            self.sent_on.remove(&oldest);
-        }
+        let flow = self.sent_on.entry(key).or_insert(SentOn { message: None, fence: None, at: now });
+        flow.at = now;
+        Some(flow)
     }
 
     /// Whether a later message of its flow has gone where what comes back now has not been.
     pub(super) fn is_overtaken(&self, returned: &Header) -> bool {
-        let sent_on = self.sent_on.get(&(returned.to, returned.flow));
-        sent_on.is_some_and(|(place, number)| *place != returned.from && is_before(returned.sequence, *number))
+        let Some(flow) = self.sent_on.get(&(returned.to, returned.flow)) else { return false };
+        let overtakes = |(place, number): (Direct, u32)| place != returned.from && is_before(returned.sequence, number);
+        flow.message.is_some_and(overtakes) || flow.fence.is_some_and(overtakes)
     }
 
-    /// That start of an agent is over.
-    pub(super) fn host_dead(&mut self, node: NodeId, boot: Boot, now: Time) {
-        self.over.push_back((now, node, boot));
-    }
-
-    /// Forgets what can come back no more.
+    /// Forgets what is long ago.
     pub(super) fn tick(&mut self, now: Time) {
-        while let Some((_, node, boot)) = self.over.pop_front_if(|(at, ..)| now.since(*at) >= COMES_BACK_FOR) {
-            let messages = &mut self.messages;
-            self.oldest.retain(|(to, message)| (to.node != node || to.boot > boot) || !messages.remove(message));
+        let is_old = |at: Time| now.since(at) >= COMES_BACK_FOR;
+        while let Some((_, message)) = self.oldest.pop_front_if(|(at, _)| is_old(*at)) {
+            self.messages.remove(&message);
+        }
+        while let Some((_, flow)) = self.oldest_sent_on.pop_front_if(|(at, _)| is_old(*at)) {
+            let used = self.sent_on.get(&flow).map(|flow| flow.at).filter(|at| !is_old(*at));
+            match used {
+                Some(at) => self.oldest_sent_on.push_back((at, flow)),
+                None => drop(self.sent_on.remove(&flow)),
+            }
+        }
+        if self.sent_on.is_empty() {
+            self.sent_on.shrink_to(64);
+        }
+        if self.messages.is_empty() {
+            self.messages.shrink_to(64);
         }
     }
 }
@@ -107,38 +144,58 @@ const fn is_before(one: u32, other: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use odeon_protocol::{Boot, Serial, frame::Kind};
+    use odeon_protocol::{Boot, NodeId, Serial, frame::Kind};
+
+    fn at(serial: u64) -> Direct {
+        Direct { node: NodeId(1), boot: Boot(2), serial: Serial(serial) }
+    }
+
+    fn sent(sequence: u32) -> Header {
+        Header { from: at(1), flow: 3, sequence, ..Header::new(Kind::Tell) }
+    }
+
+    fn back(sequence: u32, from: u64) -> Header {
+        Header { from: at(from), to: at(1), flow: 3, sequence, ..Header::new(Kind::Returned) }
+    }
 
     #[test]
-    fn what_was_written_off_is_known_until_it_can_come_back_no_more() {
+    fn what_was_written_off_is_known_for_a_while() {
         let mut all = WrittenOff::default();
-        let at = |serial| Direct { node: NodeId(1), boot: Boot(2), serial: Serial(serial) };
-        let sent = Header { from: at(1), to: at(2), flow: 3, sequence: 4, ..Header::new(Kind::Tell) };
-        all.add(at(2), message_of(&sent));
-        let back = Header { from: at(2), to: at(1), flow: 3, sequence: 4, ..Header::new(Kind::Returned) };
-        assert!(all.has(&back) && !all.has(&Header { sequence: 5, ..back }));
-        let (died, long_after) = (Time::ZERO + COMES_BACK_FOR, Time::ZERO + 2 * COMES_BACK_FOR);
-        all.host_dead(NodeId(1), Boot(1), Time::ZERO);
-        all.host_dead(NodeId(1), Boot(2), died);
-        all.tick(died);
-        assert!(all.has(&back), "its next start may have it");
-        all.tick(long_after);
-        assert!(!all.has(&back) && all.oldest.is_empty() && all.over.is_empty());
+        all.add(message_of(&sent(4)), Time::ZERO);
+        assert!(all.has(&back(4, 2)) && !all.has(&back(5, 2)));
+        all.tick(Time::ZERO);
+        assert!(all.has(&back(4, 2)));
+        all.tick(Time::ZERO + COMES_BACK_FOR);
+        assert!(!all.has(&back(4, 2)) && all.oldest.is_empty());
     }
 
     #[test]
     fn what_comes_back_from_elsewhere_after_a_later_one_was_sent_on_is_overtaken() {
         let mut all = WrittenOff::default();
-        let at = |serial| Direct { node: NodeId(1), boot: Boot(2), serial: Serial(serial) };
-        let sent = |sequence| Header { from: at(1), flow: 3, sequence, ..Header::new(Kind::Tell) };
-        let back =
-            |sequence, from| Header { from: at(from), to: at(1), flow: 3, sequence, ..Header::new(Kind::Returned) };
-        (1..=2).for_each(|sequence| all.sent_on(&sent(sequence), at(8)));
+        (1..=2).for_each(|sequence| all.sent_on(&sent(sequence), at(8), Time::ZERO));
         assert!(all.is_overtaken(&back(1, 7)) && all.is_overtaken(&back(u32::MAX, 7)));
         assert!(!all.is_overtaken(&back(2, 7)) && !all.is_overtaken(&back(3, 7)), "itself, and what came after");
         assert!(!all.is_overtaken(&back(1, 8)), "it was ahead there");
         assert!(!all.is_overtaken(&Header { flow: 4, ..back(1, 7) }));
-        all.sent_on(&sent(1), at(9));
+        all.sent_on(&sent(1), at(9), Time::ZERO);
         assert!(!all.is_overtaken(&back(2, 8)) && all.is_overtaken(&back(0, 8)));
+    }
+
+    #[test]
+    fn a_fence_counts_until_it_is_forgotten_though_earlier_ones_are_sent_on_after_it() {
+        let mut all = WrittenOff::default();
+        all.sent_on(&sent(1), at(8), Time::ZERO);
+        all.fence(&sent(6), (at(8), true), Time::ZERO);
+        // Both come back from there, and go on to another place.
+        assert!(!all.is_overtaken(&back(1, 8)));
+        all.sent_on(&sent(1), at(9), Time::ZERO);
+        all.fence(&sent(6), (at(9), false), Time::ZERO);
+        assert!(all.is_overtaken(&back(2, 7)) && !all.is_overtaken(&back(1, 9)));
+        all.fence(&sent(5), (at(7), false), Time::ZERO + COMES_BACK_FOR / 2);
+        assert!(all.is_overtaken(&back(2, 7)), "one that was sent to a place says nothing");
+        all.tick(Time::ZERO + COMES_BACK_FOR);
+        assert!(all.is_overtaken(&back(2, 7)), "it was used since");
+        all.tick(Time::ZERO + 2 * COMES_BACK_FOR);
+        assert!(!all.is_overtaken(&back(2, 7)) && all.oldest_sent_on.is_empty());
     }
 }

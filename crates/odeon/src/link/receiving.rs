@@ -18,7 +18,7 @@ use crate::{
     supervision::{Returned, ReturnedBody},
 };
 use odeon_protocol::{
-    Counts, Direct, Reason,
+    Counts, Direct, Reason, Serial,
     frame::{Class, Codec, Extension, Frame, Header, Kind, flags},
     hash::fnv1a,
 };
@@ -55,7 +55,8 @@ pub(super) struct Incoming {
     me: Weak<Self>,
 }
 
-type Key = (Direct, u32);
+/// Sender, flow and receiver: what comes back of a name's flow may go to its next actor in this process.
+type Key = (Direct, u32, Serial);
 /// Who asked, and its number for it.
 type Asker = (Direct, u64);
 
@@ -106,7 +107,7 @@ impl Receiving {
             return Some(make());
         }
         let mut flows = self.flows.lock();
-        let flow = flows.known.entry((header.from, header.flow)).or_insert_with(make);
+        let flow = flows.known.entry((header.from, header.flow, header.to.serial)).or_insert_with(make);
         if header.has(flags::STARTS) && !flow.0.starts.load(Ordering::Relaxed) {
             flow.0.starts.store(true, Ordering::Relaxed);
         }
@@ -136,7 +137,7 @@ impl Receiving {
         }
         flows.counts.add(&ledger.take_counts());
         drop(ledger);
-        let key = (flow.sender, flow.flow);
+        let key = (flow.sender, flow.flow, flow.receiver.serial);
         if flows.known.get(&key).is_some_and(|known| std::ptr::eq(Arc::as_ptr(&known.0), flow)) {
             flows.known.remove(&key);
             if flows.known.is_empty() {

@@ -73,7 +73,7 @@ impl Router {
                 // On its way back, it came to nobody.
                 self.note_letter(&header, &frame);
                 if may_have_run {
-                    self.written_off.add(header.to, message_of(&header));
+                    self.written_off.add(message_of(&header), self.now);
                 }
                 if may_have_run || !may_go_again || name_of(&frame).is_none() {
                     self.give_back(&frame, &why);
@@ -105,7 +105,6 @@ impl Router {
         self.overfull.remove(&node);
         self.members_lost(|member| member.node == node && member.boot <= boot, true);
         self.peer_lost(node, why);
-        self.written_off.host_dead(node, boot, self.now);
         self.control_all(&FromAgent::Lost { node, boot, blocks: Vec::new(), reason: why.reason });
     }
 
@@ -143,7 +142,7 @@ impl Router {
     /// askers have gone on.
     fn fail_elsewhere(&mut self, lost: Vec<Lost>, why: &Why) {
         for Lost { key, of, message } in lost {
-            self.written_off.add(of, message);
+            self.written_off.add(message, self.now);
             self.fail(key, of, &Why { may_have_run: true, ..why.clone() });
         }
     }

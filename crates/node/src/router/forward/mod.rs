@@ -230,11 +230,13 @@ impl Router {
     /// From a peer only frames of its own are taken, and none of a start that is over for good; nor what a lost place says,
     /// but that a message has not begun there.
     fn may_come_from(&self, peer: NodeId, header: &Header) -> bool {
-        let lost = || matches!(self.table.route(header.from), Route::Nobody(Reason::HostLost));
-        header.from.node == peer
-            && header.kind != Kind::Control
-            && !self.table.is_over(peer, header.from.boot)
-            && (header.kind == Kind::Returned || !lost())
+        let may_say = || match self.table.route(header.from) {
+            Route::Nobody(Reason::HostLost) => {
+                header.kind == Kind::Returned && !self.table.is_over(peer, header.from.boot)
+            }
+            _ => true,
+        };
+        header.from.node == peer && header.kind != Kind::Control && may_say()
     }
 
     /// A frame that this agent made.
@@ -251,6 +253,11 @@ impl Router {
         process.push_urgent(|out| {
             frame::write(out, &header, &[], &encode(message));
         });
+    }
+
+    /// The asks without an answer that are known, and the messages that wait for their names.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.asks.len(), self.holds.len())
     }
 
     /// Bytes that wait for names.
@@ -306,7 +313,9 @@ impl Router {
             let Some(known) = self.table.name(&name).filter(|_| !self.holds.has(&name)) else {
                 return self.hold(&name, frame);
             };
-            self.follow(&header, Direct::NONE, known.place);
+            if header.has(flags::FENCE) {
+                self.follow(&header, Direct::NONE, known.place);
+            }
             (header.to, header.to_epoch) = (known.place, known.epoch);
             frame::set_to(&mut frame, known.place, known.epoch);
             if let Origin::Process(process) = origin {
@@ -445,7 +454,11 @@ impl Router {
             self.troupes.ask_ended(of);
         }
         if matches!(origin, Origin::Peer(_)) && self.written_off.has(header) {
-            return;
+            // An ask's sender knows, unless it was forwarded: then only its asker does.
+            let forwarded = frame::extensions_of(&bytes).reply_to().is_some_and(|(asker, _)| asker != header.to);
+            return if forwarded {
+                self.answer(header, bytes)
+            };
         }
         if !header.has(flags::FENCE) {
             self.troupes.came_back(header.from, (header.to, header.flow), header.sequence);
@@ -455,7 +468,8 @@ impl Router {
             // This router's own; see `members_lost`.
             return self.tell_lost(header.from, troupe, (header.to, header.flow));
         }
-        if self.may_go_again(origin, &back) && !self.written_off.is_overtaken(&back.header) {
+        let overtaken = back.troupe().is_none() && self.written_off.is_overtaken(&back.header);
+        if self.may_go_again(origin, &back) && !overtaken {
             let message = back::again(&back);
             if let Some(troupe) = back.troupe() {
                 self.troupes.member_gone(troupe, back.header.from);
@@ -488,7 +502,8 @@ impl Router {
         if back.header.bounced() >= BOUNCES_MAX || back.header.has(flags::MAY_HAVE_RUN) {
             return false;
         }
-        let to_local = back.header.to.node == self.me.node;
+        // The agent's own former start may have written it off.
+        let to_local = self.is_of_this_start(back.header.to);
         match reason {
             Reason::Moved => to_local,
             Reason::ActorStopped | Reason::NoSuchActor | Reason::WorkerLost => match back.troupe() {
@@ -541,7 +556,11 @@ impl Router {
     /// The place if it is of this start of this agent, or else the agent's own: what goes back is from there, since the other
     /// agent takes nothing of anybody else.
     pub(super) fn of_this_start(&self, place: Direct) -> Direct {
-        if (place.node, place.boot) == (self.me.node, self.me.boot) { place } else { self.me }
+        if self.is_of_this_start(place) { place } else { self.me }
+    }
+
+    pub(super) fn is_of_this_start(&self, place: Direct) -> bool {
+        (place.node, place.boot) == (self.me.node, self.me.boot)
     }
 
     /// Sends a name's message back to its sender's agent, which sends it where the name is.

@@ -85,26 +85,31 @@ impl Router {
         match self.table.route(sender) {
             Route::Process(process) | Route::Stopping(process) => Origin::Process(process),
             Route::Peer(node) => Origin::Peer(node),
-            Route::Troupe | Route::Nobody(_) if sender.node == self.me.node => Origin::Agent,
+            Route::Troupe | Route::Nobody(_) if self.is_of_this_start(sender) => Origin::Agent,
             Route::Troupe | Route::Nobody(_) => Origin::Peer(sender.node),
         }
     }
 
     /// What waited for a name goes back to its sender.
     fn give_up(&mut self, held: &Held, why: &Why) {
-        if held.was.is_none()
-            && let Ok((header, _)) = Header::read(&held.frame)
+        if let Ok((header, _)) = Header::read(&held.frame)
+            && header.has(flags::FENCE)
         {
             self.follow(&header, held.was, Direct::NONE);
         }
         self.give_back(&held.frame, why);
     }
 
-    /// A message goes on to a place, or a fence by the name has nowhere to go: what comes back from now on of what was before
-    /// it comes too late.
+    /// A message that waited goes on to a place, or a fence by the name has nowhere to go: what comes back from now on of
+    /// what was before it comes too late.
     pub(super) fn follow(&mut self, header: &Header, was: Direct, place: Direct) {
-        if header.from.node == self.me.node && (header.has(flags::FENCE) == was.is_none()) {
-            self.written_off.sent_on(header, place);
+        if !self.is_of_this_start(header.from) || header.has(flags::TROUPE) {
+            return;
+        }
+        if header.has(flags::FENCE) {
+            self.written_off.fence(header, (place, was.is_none()), self.now);
+        } else {
+            self.written_off.sent_on(header, place, self.now);
         }
     }
 
