@@ -4,16 +4,18 @@
 //! - **CC-2.** Copies of the directory of the same version are equal, and epochs grow from version to version.
 //! - **CC-3.** The start of an agent is given up only where its host was away for long.
 //!
-//! What actors do is held against the same: `bearers`, `asks`, `children`.
+//! What actors do is held against the same: `bearers`, `asks`, `children`; and what agents keep: `memory`.
 
 mod asks;
 mod bearers;
 mod children;
+mod memory;
 
 use super::{machine::Machine, stage::Seen};
 use asks::Asks;
 use bearers::Bearers;
 use children::Children;
+use memory::Memory;
 use odeon_cluster::directory::Directory;
 use odeon_protocol::{Boot, NodeId, Time};
 use std::{
@@ -47,6 +49,7 @@ pub(super) struct Checks {
     bearers: Bearers,
     pub(super) asks: Asks,
     pub(super) children: Children,
+    memory: Memory,
     pub(super) granted: u64,
     pub(super) leases_lost: u64,
     pub(super) boots_over: u64,
@@ -76,7 +79,7 @@ impl Checks {
     /// An actor did something; `start` says which start of its agent that host has.
     pub(super) fn saw(
         &mut self,
-        seen: &Seen,
+        (seen, now): (&Seen, Time),
         start: impl FnOnce(u64) -> Result<(NodeId, Boot), &'static str>,
     ) -> Result<(), String> {
         self.note(seen);
@@ -87,11 +90,13 @@ impl Checks {
                 begins.map_or(Ok(()), |(id, by)| self.asks.handled(id, (name, by)))
             }
             Seen::Asks { id, process } => {
+                self.memory.sent(true, now);
                 self.asks.begins(*id, Some(*process));
                 Ok(())
             }
             Seen::Answered { id, failed } => self.asks.ended(*id, failed.clone()),
             Seen::Tells { id } => {
+                self.memory.sent(false, now);
                 self.asks.begins(*id, None);
                 Ok(())
             }
@@ -121,6 +126,7 @@ impl Checks {
             self.look_at_copy(scene, index, true)?;
             self.look_at_copy(scene, index, false)?;
         }
+        self.memory.look(machines, scene.now)?;
         let running: Vec<_> = machines.iter().map(may_run).collect();
         for (machine, (node, boot, generation)) in machines.iter().zip(&running).filter_map(|(m, r)| Some((m, (*r)?))) {
             if let Some((newest, now, _)) =

@@ -28,6 +28,8 @@ pub enum Fault {
     KillWorker,
     /// A machine loses its power, and of what was not synced to its disk any part.
     PowerCut,
+    /// A machine loses its disk, and comes back as a new host.
+    Wipe,
     /// An agent is stopped in order and started anew.
     Stop,
     /// Much of what a host sends and is sent is lost.
@@ -38,7 +40,7 @@ pub enum Fault {
     FullDisk,
 }
 
-pub(super) const FAULTS: [Fault; 15] = [
+pub(super) const FAULTS: [Fault; 16] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
@@ -50,6 +52,7 @@ pub(super) const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::KillWorker,
     Fault::PowerCut,
+    Fault::Wipe,
     Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,
@@ -84,7 +87,7 @@ impl Fault {
             (Self::Cut | Self::Freeze | Self::FreezeAgent | Self::Suspend | Self::Deaf, 0..4) => {
                 31_000 + random.below(6_000)
             }
-            (Self::Kill | Self::PowerCut | Self::Stop, _) => 50 + random.below(6_000),
+            (Self::Kill | Self::PowerCut | Self::Wipe | Self::Stop, _) => 50 + random.below(6_000),
             (Self::Lossy | Self::SlowDisk | Self::FullDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),
             _ => 2_000 + random.below(8_000),

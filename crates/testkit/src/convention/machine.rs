@@ -41,6 +41,8 @@ pub(super) struct Machine {
     pub(super) workers_stand: bool,
     pub(super) programs: Programs,
     data: PathBuf,
+    /// How often it has lost its disk; each time it got another key.
+    wiped: u64,
     monotonic: Time,
     suspended: Duration,
 }
@@ -55,6 +57,17 @@ pub(super) struct Process {
     origin: (Instant, Time),
     // Last: what runs on it holds the rest.
     runtime: Runtime,
+}
+
+/// What an agent keeps of messages on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Asks without an answer.
+    pub(super) asks: usize,
+    /// Messages that wait for names.
+    pub(super) held: usize,
+    /// Bytes for other agents.
+    pub(super) bytes: usize,
 }
 
 /// The key of a host, PEM: PKCS #8 of an Ed25519 seed.
@@ -79,6 +92,7 @@ impl Machine {
             workers_stand: false,
             programs: Programs::default(),
             data,
+            wiped: 0,
             monotonic: Time::ZERO + Duration::from_secs(1000 * number),
             suspended: Duration::ZERO,
         }
@@ -89,12 +103,24 @@ impl Machine {
     }
 
     pub(super) fn key(&self) -> NodeKey {
-        NodeKey::from_pem(&key(self.number)).expect("a key")
+        NodeKey::from_pem(&self.key_pem()).expect("a key")
+    }
+
+    fn key_pem(&self) -> String {
+        key(self.number + 16 * self.wiped)
+    }
+
+    /// All that it has kept is lost.
+    pub(super) fn wipe(&mut self) {
+        self.disk = Disk::default();
+        self.wiped += 1;
+        // A host that has not started yet has no directory.
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 
     /// Prepares its data directory as joining does.
     pub(super) fn join(&self, belonging: Belonging) {
-        let data = DataDir::open(&self.data, &self.name(), || Ok(key(self.number))).expect("an own directory");
+        let data = DataDir::open(&self.data, &self.name(), || Ok(self.key_pem())).expect("an own directory");
         data.update(|kept| *kept = Some(belonging)).expect("a directory that takes it");
         data.close();
     }
@@ -108,7 +134,7 @@ impl Machine {
         (config.listen, config.bootstrap, config.http) = (Bind::asked(self.address), bootstrap, None);
         config.advertise = Some(self.address.to_string());
         config.workers = vec![WorkerCommand { path: "sim".into(), args: Vec::new() }];
-        let simulated = Simulated { network: network.clone(), disk: self.disk.clone(), key: key(self.number) };
+        let simulated = Simulated { network: network.clone(), disk: self.disk.clone(), key: self.key_pem() };
         let origin = (runtime.block_on(async { Instant::now() }), self.monotonic);
         self.keep_time(origin);
         let spawn = programs::spawn(&self.programs);
@@ -228,9 +254,22 @@ impl Machine {
         self.programs.lock().iter().map(|program| program.pid).collect()
     }
 
+    /// What its agent keeps of messages on their way: asks without an answer, messages that wait for names, bytes for others.
+    pub(super) fn kept(&self) -> Kept {
+        let Some(agent) = self.process.as_ref().map(|process| &process.agent) else { return Kept::default() };
+        let kept = self.within(|handle| (agent.waiting(), handle.queued()));
+        kept.map_or(Kept::default(), |((asks, held), bytes)| Kept { asks, held, bytes })
+    }
+
     /// What its worker processes have outstanding.
     pub(super) fn flows(&self) -> u64 {
         self.programs.lock().iter().map(Program::flows).sum()
+    }
+
+    /// What its links to other agents hold, in words.
+    pub(super) fn full_links(&self) -> Vec<String> {
+        let links = self.within(|handle| handle.links()).unwrap_or_default().into_iter();
+        links.filter(|link| link.queued > 0).map(|link| format!("{} has {link:?}", self.name())).collect()
     }
 
     /// What its worker processes have outstanding, in words.

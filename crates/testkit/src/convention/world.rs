@@ -2,23 +2,23 @@
 
 mod breaking;
 mod voters;
+mod wiping;
 
 use super::{
     Broken, Fault, Report,
     actors::Attempt,
     checks::{Checks, Scene, may_run},
-    machine::Machine,
+    machine::{Kept, Machine},
     paths::Paths,
     stage,
 };
 use crate::{Random, sleepers};
 use breaking::{Away, Lasting};
-use odeon_cluster::directory::{Joiner, Role};
 use odeon_node::{
     StartError,
     convention::{Handle, admit_simulated},
 };
-use odeon_protocol::{Time, level::FEATURE_LEVEL, simulated};
+use odeon_protocol::{Time, simulated};
 use odeon_transport::quic::simulated::Packet;
 use parking_lot::Mutex;
 use std::{
@@ -26,6 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use wiping::Wiped;
 
 /// Between two looks at everything.
 const STEP: Duration = Duration::from_millis(2);
@@ -53,6 +54,8 @@ pub(super) struct World {
     away: Vec<Away>,
     /// Hosts whose agents were asked to stop.
     stopping: BTreeSet<usize>,
+    /// The host that has lost its disk. No second one does while it is not admitted anew and votes.
+    wiped: Option<Wiped>,
     waiting: Vec<Vec<Packet>>,
     checks: Checks,
     report: Report,
@@ -85,6 +88,7 @@ impl World {
             quiet: false,
             away: vec![Away::default(); machines.len()],
             stopping: BTreeSet::new(),
+            wiped: None,
             waiting: vec![Vec::new(); machines.len()],
             checks: Checks::default(),
             report: Report { hosts, ..Report::default() },
@@ -152,6 +156,7 @@ impl World {
         while let Some(lasting) = self.lasting.pop() {
             self.heal(&lasting)?;
         }
+        self.until_admitted()?;
         self.tell("all is well again".into());
         self.until_agreed(AGREES)?;
         self.all_answer(AGREES)
@@ -180,18 +185,8 @@ impl World {
     }
 
     fn admit(&mut self, index: usize) -> Result<(), String> {
-        let machine = &self.machines[index];
-        let (key, address) = (machine.key(), machine.address.to_string());
-        let joiner = Joiner {
-            node: key.node(),
-            key_hash: key.public().hash(),
-            name: machine.name(),
-            address,
-            boot: odeon_protocol::Boot(1),
-            role: Role::Voter,
-            witness: false,
-            level: FEATURE_LEVEL,
-        };
+        let key = self.machines[index].key();
+        let joiner = self.joiner(index);
         let admitted = Arc::new(Mutex::new(None));
         let outcome = admitted.clone();
         self.machines[0].within(|handle| {
@@ -242,6 +237,7 @@ impl World {
             self.paths.send(self.now, &mut self.random);
         }
         self.end_powerless();
+        self.admit_wiped()?;
         self.break_silent();
         let (now, away) = (self.now, &self.away);
         let absence = |host: usize| away[host].lasts(now);
@@ -329,7 +325,7 @@ impl World {
             process.map(|process| (process.handle.me(), process.handle.boot())).ok_or("an actor without an agent")
         };
         for seen in stage::take_seen() {
-            self.checks.saw(&seen, start)?;
+            self.checks.saw((&seen, self.now), start)?;
         }
         Ok(())
     }
@@ -401,15 +397,15 @@ impl World {
             let open = self.checks.asks.open(&pids);
             let flows: u64 = self.machines.iter().map(Machine::flows).sum();
             let child = self.checks.children.open(&pids);
-            let queued: usize = self.machines.iter().filter_map(|machine| machine.within(Handle::queued)).sum();
-            if open.is_none() && child.is_none() && flows == 0 && queued == 0 {
+            let kept: Vec<_> = self.machines.iter().map(Machine::kept).collect();
+            if open.is_none() && child.is_none() && flows == 0 && kept.iter().all(|kept| *kept == Kept::default()) {
                 return Ok(());
             }
             if self.now > until {
                 return Err(format!(
                     "after {within:?} ask {open:?} has not ended, nobody was told of the end of child {child:?}, \
-                     {flows} flows are known and {queued} bytes wait; {:?}",
-                    self.machines.iter().flat_map(Machine::open_flows).collect::<Vec<_>>()
+                     {flows} flows are known and agents keep {kept:?}; {:?}",
+                    self.machines.iter().flat_map(|of| [of.open_flows(), of.full_links()].concat()).collect::<Vec<_>>()
                 ));
             }
         }
