@@ -86,6 +86,14 @@ fn a_voter_whose_disk_stays_full_is_replaced() {
 }
 
 #[test]
+fn a_host_that_has_lost_its_disk_comes_back_as_a_new_one() {
+    show();
+    for seed in 0..8 {
+        convention::disks_lost(seed).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
 fn every_guarantee_holds_where_hosts_stand_by() {
     show();
     for (seed, hosts) in (0..12).zip([4, 6, 7].into_iter().cycle()) {

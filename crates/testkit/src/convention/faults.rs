@@ -28,7 +28,7 @@ pub enum Fault {
     KillWorker,
     /// A machine loses its power, and of what was not synced to its disk any part.
     PowerCut,
-    /// A machine loses its disk, and comes back as a new host.
+    /// A machine loses its disk, and comes back as a new host. It is not among [`FAULTS`]: it has runs of its own.
     Wipe,
     /// An agent is stopped in order and started anew.
     Stop,
@@ -40,7 +40,7 @@ pub enum Fault {
     FullDisk,
 }
 
-pub(super) const FAULTS: [Fault; 16] = [
+pub(super) const FAULTS: [Fault; 15] = [
     Fault::Cut,
     Fault::Deaf,
     Fault::Mute,
@@ -52,7 +52,6 @@ pub(super) const FAULTS: [Fault; 16] = [
     Fault::Kill,
     Fault::KillWorker,
     Fault::PowerCut,
-    Fault::Wipe,
     Fault::Stop,
     Fault::Lossy,
     Fault::SlowDisk,

@@ -100,6 +100,14 @@ pub fn voter_full(seed: u64) -> Result<Report, Broken> {
     world::World::of(seed, crate::Random::new(seed), 4).run(world::World::voter_full)
 }
 
+/// Each host in turn loses its disk and comes back as a new one.
+///
+/// # Errors
+/// What does not hold.
+pub fn disks_lost(seed: u64) -> Result<Report, Broken> {
+    world::World::new(seed).run(world::World::disks_lost)
+}
+
 /// Runs one seed with so many hosts, of which not all vote.
 ///
 /// # Errors

@@ -46,6 +46,22 @@ impl World {
         self.wiped.as_ref().is_some_and(|wiped| wiped.host == host)
     }
 
+    /// Each host in turn loses its disk, and comes back as a new one.
+    pub(in crate::convention) fn disks_lost(&mut self) -> Result<(), String> {
+        self.form()?;
+        for host in 0..self.machines.len() {
+            self.tell(format!("h{} has lost its disk", host + 1));
+            self.wipe(host);
+            let until = self.now + Duration::from_millis(500 + self.random.below(4000));
+            while self.now < until {
+                self.step()?;
+            }
+            self.until_admitted()?;
+            self.until_agreed(AGREES)?;
+        }
+        self.all_answer(AGREES)
+    }
+
     /// A machine ends, and its disk is lost.
     pub(super) fn wipe(&mut self, host: usize) {
         let was = self.machines[host].key().node();
