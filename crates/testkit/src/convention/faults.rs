@@ -28,7 +28,7 @@ pub enum Fault {
     KillWorker,
     /// A machine loses its power, and of what was not synced to its disk any part.
     PowerCut,
-    /// A machine loses its disk, and comes back as a new host. It is not among [`FAULTS`]: it has runs of its own.
+    /// A machine loses its disk, and comes back as a new host. Only in runs of its own.
     Wipe,
     /// An agent is stopped in order and started anew.
     Stop,
