@@ -203,7 +203,8 @@ impl Controller {
         self.decide(name, record);
     }
 
-    fn try_later(&mut self, name: &Arc<str>, why: Refusal) {
+    /// Looks again in a moment, as long as messages wait for a name; then that is why it fails.
+    pub(super) fn try_later(&mut self, name: &Arc<str>, why: Refusal) {
         let Some(work) = self.names.work.get_mut(name) else { return };
         work.tries += 1;
         if work.since.elapsed() > HELD_FOR {

@@ -240,6 +240,13 @@ impl Controller {
         let Some(work) = self.names.work.get(name) else { return };
         tracing::debug!(name = &**name, record = ?record.as_ref().map(|r| (r.state, r.holder, r.epoch)), "decides");
         match record {
+            // An evicted host keeps its names until its lease has run out.
+            Some(NameRecord { holder: Some(holder), .. }) if self.is_dead(holder.node, holder.boot) => {
+                self.try_later(
+                    name,
+                    refusal(Reason::HostLost, format!("{name}: its host is lost, and it is not free yet")),
+                );
+            }
             Some(NameRecord { state: NameState::Live | NameState::Starting, holder: Some(holder), .. })
                 if work.here && !self.is_here(holder) =>
             {
