@@ -1,6 +1,5 @@
-//! Flows of which a message came for an actor that lives on another host by now, and was sent back to its sender's agent.
-//! What follows of the flow for that very place goes the same way, even if the name is here again: it would overtake the
-//! former.
+//! Flows of which a message came for an actor that is elsewhere by now, and was sent back to its sender's agent. What follows of
+//! the flow for that very place goes the same way: it would overtake the former.
 //!
 //! - **BO-1.** At most [`BOUNCED_KEPT`] are remembered; beyond it the oldest are forgotten.
 

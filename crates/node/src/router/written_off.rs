@@ -80,15 +80,16 @@ impl WrittenOff {
     /// A fence by the name goes there, or back. One that came back only says where it went if it is that one.
     pub(super) fn fence(&mut self, fence: &Header, (place, is_first): (Direct, bool), now: Time) {
         let number = fence.sequence;
-        if !is_first && !self.sent_on.contains_key(&(fence.from, fence.flow)) {
-            return;
-        }
-        let Some(flow) = self.flow(fence, now) else { return };
-        if is_first || flow.fence.is_some_and(|(_, known)| known == number) {
+        let flow = match is_first {
+            true => self.flow(fence, now),
+            false => self.sent_on.get_mut(&(fence.from, fence.flow)),
+        };
+        if let Some(flow) = flow.filter(|flow| is_first || flow.fence.is_some_and(|(_, known)| known == number)) {
             flow.fence = Some((place, number));
         }
     }
 
+    /// What is known of a message's flow, from now on if nothing was; nothing if it has none.
     fn flow(&mut self, of: &Header, now: Time) -> Option<&mut SentOn> {
         let key = (of.from, of.flow);
         if of.flow == 0 {
