@@ -28,8 +28,6 @@ pub enum Fault {
     KillWorker,
     /// A machine loses its power, and of what was not synced to its disk any part.
     PowerCut,
-    /// A machine loses its disk, and comes back as a new host. Only in runs of its own.
-    Wipe,
     /// An agent is stopped in order and started anew.
     Stop,
     /// Much of what a host sends and is sent is lost.
@@ -86,7 +84,7 @@ impl Fault {
             (Self::Cut | Self::Freeze | Self::FreezeAgent | Self::Suspend | Self::Deaf, 0..4) => {
                 31_000 + random.below(6_000)
             }
-            (Self::Kill | Self::PowerCut | Self::Wipe | Self::Stop, _) => 50 + random.below(6_000),
+            (Self::Kill | Self::PowerCut | Self::Stop, _) => 50 + random.below(6_000),
             (Self::Lossy | Self::SlowDisk | Self::FullDisk, _) => 2_000 + random.below(10_000),
             (_, 0..50) => 100 + random.below(2_900),
             _ => 2_000 + random.below(8_000),

@@ -1,8 +1,8 @@
 //! The run: a convention is formed, things break, and heal.
 
 mod breaking;
+mod disks;
 mod voters;
-mod wiping;
 
 use super::{
     Broken, Fault, Report,
@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{Random, sleepers};
 use breaking::{Away, Lasting};
+use odeon_cluster::directory::{Joiner, Role};
 use odeon_node::{
     StartError,
     convention::{Handle, admit_simulated},
 };
-use odeon_protocol::{Time, simulated};
+use odeon_protocol::{NodeId, Time, level::FEATURE_LEVEL, simulated};
 use odeon_transport::quic::simulated::Packet;
 use parking_lot::Mutex;
 use std::{
@@ -26,7 +27,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wiping::Wiped;
 
 /// Between two looks at everything.
 const STEP: Duration = Duration::from_millis(2);
@@ -54,8 +54,6 @@ pub(super) struct World {
     away: Vec<Away>,
     /// Hosts whose agents were asked to stop.
     stopping: BTreeSet<usize>,
-    /// The host that has lost its disk. No second one does while it is not admitted anew and votes.
-    wiped: Option<Wiped>,
     waiting: Vec<Vec<Packet>>,
     checks: Checks,
     report: Report,
@@ -88,7 +86,6 @@ impl World {
             quiet: false,
             away: vec![Away::default(); machines.len()],
             stopping: BTreeSet::new(),
-            wiped: None,
             waiting: vec![Vec::new(); machines.len()],
             checks: Checks::default(),
             report: Report { hosts, ..Report::default() },
@@ -156,7 +153,6 @@ impl World {
         while let Some(lasting) = self.lasting.pop() {
             self.heal(&lasting)?;
         }
-        self.until_admitted()?;
         self.tell("all is well again".into());
         self.until_agreed(AGREES)?;
         self.all_answer(AGREES)
@@ -178,25 +174,59 @@ impl World {
             }
         }
         for index in 1..self.machines.len() {
-            self.admit(index)?;
+            self.admit(index, None)?;
             self.start(index, false)?;
         }
         self.until_agreed(AGREES)
     }
 
-    fn admit(&mut self, index: usize) -> Result<(), String> {
-        let key = self.machines[index].key();
-        let joiner = self.joiner(index);
+    /// Who holds itself for the leader.
+    fn who_leads(&self) -> Option<usize> {
+        let leads = |machine: &Machine| {
+            let leader = machine.within(|handle| handle.status().leader).flatten();
+            machine.runs() && leader == Some(machine.name())
+        };
+        self.machines.iter().position(leads)
+    }
+
+    /// The leader admits a host, after it has evicted the one that was there before.
+    fn admit(&mut self, index: usize, was: Option<NodeId>) -> Result<(), String> {
+        let machine = &self.machines[index];
+        let (key, address) = (machine.key(), machine.address.to_string());
+        let joiner = Joiner {
+            node: key.node(),
+            key_hash: key.public().hash(),
+            name: machine.name(),
+            address,
+            boot: odeon_protocol::Boot(1),
+            role: Role::Voter,
+            witness: false,
+            level: FEATURE_LEVEL,
+        };
         let admitted = Arc::new(Mutex::new(None));
         let outcome = admitted.clone();
-        self.machines[0].within(|handle| {
+        let until = self.now + AGREES;
+        let leader = loop {
+            match self.who_leads() {
+                Some(leader) => break leader,
+                None if self.now > until => return Err("nobody leads who could admit a host".into()),
+                None => self.step()?,
+            }
+        };
+        self.machines[leader].within(|handle| {
             let handle = handle.clone();
             tokio::spawn(async move {
-                let belonging = admit_simulated(&handle, key.public(), joiner).await;
+                let evicted = match was {
+                    Some(was) => handle.evict(was).await.map_err(|error| error.to_string()),
+                    None => Ok(()),
+                };
+                let belonging = match evicted {
+                    Ok(()) => admit_simulated(&handle, key.public(), joiner).await,
+                    Err(why) => Err(why),
+                };
                 *outcome.lock() = Some(belonging);
             });
         });
-        let until = self.now + AGREES;
         while admitted.lock().is_none() && self.now < until {
             self.step()?;
         }
@@ -237,7 +267,6 @@ impl World {
             self.paths.send(self.now, &mut self.random);
         }
         self.end_powerless();
-        self.admit_wiped()?;
         self.break_silent();
         let (now, away) = (self.now, &self.away);
         let absence = |host: usize| away[host].lasts(now);

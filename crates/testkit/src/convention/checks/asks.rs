@@ -1,8 +1,8 @@
 //! - **CA-1.** A message is handled at most once, and never after its sender was told that it had not been.
 //! - **CA-2.** An answer is of a message that was handled.
 //! - **CA-3.** Every ask ends, unless its process has.
-//! - **CA-4.** Where nothing is broken, every tell is handled, and a name handles the messages of each sender in the order in
-//!   which they were sent.
+//! - **CA-4.** A name handles the messages of each sender in the order in which they were sent.
+//! - **CA-5.** Where nothing is broken, every tell is handled.
 
 use std::collections::{BTreeMap, BTreeSet};
 

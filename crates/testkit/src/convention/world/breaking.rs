@@ -50,7 +50,7 @@ impl World {
         let leader = self.machines.iter().position(|machine| Some(machine.name()) == self.leader);
         let any = self.random.below(self.machines.len() as u64) as usize;
         if self.calm {
-            let away = self.wiped.is_some() || self.lasting.iter().any(|lasting| lasting.fault.is_outage());
+            let away = self.lasting.iter().any(|lasting| lasting.fault.is_outage());
             let faults = if Some(any) == leader || away { &LIGHT[..] } else { &FAULTS[..] };
             return (self.random.one(faults).unwrap_or(Fault::Lossy), any);
         }
@@ -65,8 +65,7 @@ impl World {
         let busy = |lasting: &Lasting| {
             (lasting.host, lasting.fault) == (host, fault) || lasting.host == host && !self.machines[host].runs()
         };
-        let one_is_lost = fault == Fault::Wipe && !self.may_lose_one(host);
-        if self.lasting.iter().any(busy) || one_is_lost || self.is_wiped(host) {
+        if self.lasting.iter().any(busy) {
             return;
         }
         let lasts = if self.calm { fault.lasts_long(&mut self.random) } else { fault.lasts(&mut self.random) };
@@ -79,7 +78,6 @@ impl World {
             Fault::FreezeAgent => self.machines[host].stands = true,
             Fault::FreezeWorkers => self.machines[host].workers_stand = true,
             Fault::Kill => self.kill(host),
-            Fault::Wipe => self.wipe(host),
             Fault::KillWorker => self.machines[host].programs.lock().iter().for_each(Program::kill),
             Fault::PowerCut => self.machines[host].disk.cut_power(self.random.below(60) as u32),
             Fault::Stop => {
@@ -105,8 +103,6 @@ impl World {
             }
             Fault::FreezeAgent => self.machines[over.host].stands = false,
             Fault::FreezeWorkers => self.machines[over.host].workers_stand = false,
-            // It starts once it is admitted as a new one.
-            Fault::PowerCut | Fault::Kill | Fault::Stop if self.is_wiped(over.host) => {}
             Fault::PowerCut => {
                 self.lose_power(over.host);
                 self.start(over.host, false)?;
@@ -117,7 +113,6 @@ impl World {
                 self.kill(over.host);
                 self.start(over.host, false)?;
             }
-            Fault::Wipe => self.wiped.iter_mut().for_each(|wiped| wiped.is_back = true),
             Fault::SlowDisk => self.machines[over.host].disk.set_sync(Duration::from_millis(1)),
             Fault::FullDisk => self.machines[over.host].disk.set_full(false),
             _ => {}
@@ -168,19 +163,16 @@ impl World {
                 | Fault::Kill
                 | Fault::KillWorker
                 | Fault::PowerCut
-                | Fault::Wipe
                 | Fault::Stop
                 | Fault::SlowDisk
                 | Fault::FullDisk => {}
             }
         }
-        let wiped = self.wiped.as_ref().map(|wiped| wiped.host);
         for (host, Away { since, last }) in self.away.iter_mut().enumerate() {
             let away = self.lasting.iter().any(|lasting| match lasting.fault {
                 Fault::Split => lasting.host == host || lasting.other == host,
                 fault => lasting.host == host && fault.is_outage(),
             });
-            let away = away || wiped == Some(host);
             match (*since, away) {
                 (None, true) => {
                     // Who was back for a moment only has perhaps not been heard.
