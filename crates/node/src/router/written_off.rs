@@ -82,10 +82,14 @@ impl WrittenOff {
         let number = fence.sequence;
         let flow = match is_first {
             true => self.flow(fence, now),
-            false => self.sent_on.get_mut(&(fence.from, fence.flow)),
+            false => self
+                .sent_on
+                .get_mut(&(fence.from, fence.flow))
+                .filter(|flow| flow.fence.is_some_and(|(_, known)| known == number)),
         };
-        if let Some(flow) = flow.filter(|flow| is_first || flow.fence.is_some_and(|(_, known)| known == number)) {
+        if let Some(flow) = flow {
             flow.fence = Some((place, number));
+            flow.at = now;
         }
     }
 
@@ -194,6 +198,7 @@ mod tests {
         assert!(all.is_overtaken(&back(2, 7)) && !all.is_overtaken(&back(1, 9)));
         all.fence(&sent(5), (at(7), false), Time::ZERO + COMES_BACK_FOR / 2);
         assert!(all.is_overtaken(&back(2, 7)), "one that was sent to a place says nothing");
+        all.fence(&sent(6), (at(9), false), Time::ZERO + COMES_BACK_FOR / 2);
         all.tick(Time::ZERO + COMES_BACK_FOR);
         assert!(all.is_overtaken(&back(2, 7)), "it was used since");
         all.tick(Time::ZERO + 2 * COMES_BACK_FOR);
