@@ -28,6 +28,12 @@ pub(crate) enum Event {
     TroupeMissed { troupe: Direct },
     /// Every member of a troupe has something in hand. To be answered by `troupe`.
     TroupeBusy { troupe: Direct },
+    /// A signal for a troupe: all its members are to end.
+    TroupeSignal {
+        troupe: Direct,
+        /// The signal, encoded.
+        body: Bytes,
+    },
     /// A message came back and goes on to its sender, or would if there still were one; said while somebody listens.
     CameBack {
         /// The frame of kind `Returned`.

@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::{Does, Process, hosts, spec, until};
+use common::{Does, PATIENCE, Process, hosts, spec, until};
 use odeon_protocol::{
     Address, Direct, ExitCause, Reason,
     control::{FromAgent, OnStop, Placed, Policy, Refusal, Spec, ToAgent, Troupe},
     directory::NameState,
-    frame::{Kind, flags},
+    frame::{Header, Kind, flags},
 };
+use std::time::Instant;
 
 async fn create(process: &Process, spec: Spec) -> Result<Placed, Refusal> {
     let request = process.number();
@@ -162,6 +163,67 @@ async fn a_troupe_spreads_and_is_used_from_other_hosts() {
         far.got(number as usize).await;
     }
     until("four members", || (far.starts() == 4).then_some(())).await;
+}
+
+/// Neither the sender's host nor the keeper's has a member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_troupe_is_used_and_stopped_from_everywhere() {
+    let hosts = hosts(3).await;
+    let policy = Policy { troupe: Some(Troupe { max: 2, idle: 2 }), ..Policy::default() };
+    let near = Process::worker(&hosts[0].agent, &[("t.troupe", policy.clone())]).await;
+    let far = Process::worker(&hosts[2].agent, &[("t.troupe", policy.clone())]).await;
+    let mut clients = Vec::new();
+    for host in &hosts {
+        clients.push(Process::client(&host.agent).await);
+        host.sees_hosts_with_type("t.troupe", 2).await;
+    }
+    let mut wanted = spec("t.troupe", Some("all"));
+    (wanted.policy, wanted.near) = (Some(policy), Some(near.me()));
+    let placed = create(&clients[1], wanted).await.unwrap();
+    assert_eq!(placed.host, "h1");
+    near.die().await;
+    let mut got: usize = 0;
+    for client in &clients {
+        client.send(&client.named(Kind::Ask, "all", false, 1));
+        assert_eq!(client.back(1).await.header.kind, Kind::Reply);
+        let tell = client.named(Kind::Tell, "all", false, 0);
+        client.send(&tell.with_header(Header { flow: 5, ..tell.header }));
+        got += 2;
+        far.got(got - 1).await;
+    }
+    far.actors_do(Does::Hangs);
+    for (number, client) in clients.iter().enumerate() {
+        client.send(&client.named(Kind::Ask, "all", false, 2));
+        far.got(got + number).await;
+    }
+    until("two members", || (far.starts() == 2).then_some(())).await;
+    clients[1].say(&ToAgent::End { target: Address::named("all", false), kill: false });
+    until("both to be told to stop", || is_told_to_stop(&far, 0).and(is_told_to_stop(&far, 1))).await;
+}
+
+/// Whether the actor that was started so manieth was.
+fn is_told_to_stop(worker: &Process, number: usize) -> Option<()> {
+    let serial = worker.started(number);
+    worker.all_got().iter().any(|got| got.by == serial && got.frame.header.kind == Kind::Signal).then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_troupe_stop_once_its_keepers_host_is_gone() {
+    let hosts = hosts(3).await;
+    let policy = Policy { troupe: Some(Troupe { max: 2, idle: 2 }), ..Policy::default() };
+    let far = Process::worker(&hosts[2].agent, &[("t.troupe", policy.clone())]).await;
+    let client = Process::client(&hosts[0].agent).await;
+    hosts[0].sees_type("t.troupe").await;
+    create(&client, Spec { policy: Some(policy), ..spec("t.troupe", None) }).await.unwrap();
+    assert_eq!(far.starts(), 1);
+    let keeper = client.me().node;
+    hosts[0].fall_silent().await;
+    // There may be no leader for a moment.
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(why) = hosts[1].agent.convention().evict(keeper).await {
+        assert!(Instant::now() < deadline, "{why}");
+    }
+    until("the member to be told to stop", || is_told_to_stop(&far, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,10 +53,19 @@ impl Serial {
     /// Serials in one block.
     pub const BLOCK: u64 = 1 << 20;
 
+    /// The block of each agent's troupes: whoever has an address sees whether it is a troupe's.
+    pub const TROUPES: u64 = 1;
+
     /// The block that this serial belongs to.
     #[must_use]
     pub const fn block(self) -> u64 {
         self.0 / Self::BLOCK
+    }
+
+    /// Whether it is a troupe's.
+    #[must_use]
+    pub const fn is_troupe(self) -> bool {
+        self.block() == Self::TROUPES
     }
 
     /// The first serial of a block.

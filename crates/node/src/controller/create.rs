@@ -4,7 +4,7 @@ use super::{CALL_WAIT, Controller, Placement, Record, Reply, choosing::Wish, ref
 use crate::workers::Order;
 use odeon_cluster::Requirement;
 use odeon_protocol::{
-    Address, Direct, NodeId, Reason, Serial, WorkerId,
+    Address, NodeId, Reason, Serial, WorkerId,
     address::check_name,
     control::{FromAgent, Placed, Policy, Refusal, Spec, Start},
     limits::ARGS_BYTES_MAX,
@@ -50,7 +50,7 @@ impl Controller {
         self.choose_host(
             wish,
             Box::new(move |controller, chosen| match chosen {
-                Ok((host, wish)) if host == controller.me() => controller.place_here(wish.spec, None, reply),
+                Ok((host, wish)) if host == controller.me() => controller.place_here(wish.spec, reply),
                 Ok((host, wish)) => controller.place_on(host, (wish.spec, wish.not), reply, Self::place_unnamed),
                 Err(why) => reply(Err(why)),
             }),
@@ -119,7 +119,7 @@ impl Controller {
     }
 
     /// Places an unnamed actor, or a troupe's member, on this host.
-    pub(super) fn place_here(&mut self, spec: Spec, troupe: Option<Direct>, reply: Reply) {
+    pub(super) fn place_here(&mut self, spec: Spec, reply: Reply) {
         if let Err(why) = self.check_here(&spec) {
             return reply(Err(why));
         }
@@ -129,19 +129,13 @@ impl Controller {
             &type_name,
             policy.own_process,
             Box::new(move |controller, worker| {
-                let started = worker.and_then(|worker| controller.start_unnamed(&spec, policy, worker, troupe));
+                let started = worker.and_then(|worker| controller.start_unnamed(&spec, policy, worker));
                 reply(started);
             }),
         );
     }
 
-    fn start_unnamed(
-        &mut self,
-        spec: &Spec,
-        policy: Policy,
-        worker: WorkerId,
-        troupe: Option<Direct>,
-    ) -> Result<Placement, Refusal> {
+    fn start_unnamed(&mut self, spec: &Spec, policy: Policy, worker: WorkerId) -> Result<Placement, Refusal> {
         // Its process may have taken its time.
         self.check_here(spec)?;
         let serial =
@@ -156,7 +150,6 @@ impl Controller {
             worker,
             policy,
             on: spec.on.clone(),
-            troupe,
             stopping: false,
             unfit: None,
             restarts: Vec::new(),
@@ -178,7 +171,7 @@ impl Controller {
             epoch: record.epoch,
             parent: record.parent,
             policy: record.policy.clone(),
-            troupe: record.troupe,
+            troupe: record.troupe(),
         };
         self.parts.router.control(record.worker, &FromAgent::Start(start));
         self.records.insert(serial, record);

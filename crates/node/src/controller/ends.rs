@@ -19,7 +19,7 @@ impl Controller {
     pub(super) fn on_stopping(&mut self, process: WorkerId, serial: Serial) {
         let Some(record) = self.records.get_mut(&serial).filter(|record| record.worker == process) else { return };
         record.stopping = true;
-        let (name, epoch, troupe) = (record.name.clone(), record.epoch, record.troupe);
+        let (name, epoch, troupe) = (record.name.clone(), record.epoch, record.troupe());
         if let Some(name) = name {
             self.name_stopping(&name, serial, epoch);
         }
@@ -48,7 +48,7 @@ impl Controller {
                 self.start(serial, Record { stopping: false, ..record });
             }
             None => {
-                if let Some(troupe) = record.troupe {
+                if let Some(troupe) = record.troupe() {
                     self.member_ended(troupe, place);
                 }
                 self.release_dedicated(record.worker);
@@ -101,7 +101,7 @@ impl Controller {
             if !gone(record.parent, self) {
                 self.child_exited(record.parent, record.address(place), cause.clone());
             }
-            match (&record.name, record.troupe) {
+            match (&record.name, record.troupe()) {
                 (Some(name), _) if record.stopping && record.unfit.is_none() && !self.stopping => {
                     self.name_stopped(&name.clone(), record.epoch, record.policy.on_stop == OnStop::Dormant);
                 }
@@ -129,6 +129,11 @@ impl Controller {
 }
 
 impl Record {
+    /// The troupe that it is a member of.
+    pub(super) fn troupe(&self) -> Option<Direct> {
+        self.parent.some().filter(|parent| parent.serial.is_troupe())
+    }
+
     /// Whether a restart policy is about such an end.
     pub(super) fn may_go_on(&self, cause: &ExitCause) -> bool {
         self.unfit.is_none() && matches!(cause, ExitCause::Panicked(_) | ExitCause::Failed(_))

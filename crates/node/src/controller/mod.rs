@@ -150,7 +150,6 @@ struct Record {
     worker: WorkerId,
     policy: Policy,
     on: Option<String>,
-    troupe: Option<Direct>,
     stopping: bool,
     /// It was told to stop, as this host lacks that for it.
     unfit: Option<String>,
@@ -181,7 +180,7 @@ impl Controller {
             parts,
             events,
             listeners,
-            next_block: 1,
+            next_block: Serial::TROUPES + 1,
             next_unit: 1,
             next_request: 1,
             can: own.at_first(),
@@ -208,9 +207,7 @@ impl Controller {
             rest_until: None,
             leaving: false,
         };
-        let block = controller.new_block();
-        controller.parts.router.keep(block);
-        controller.troupes.number_from(Serial::first_of(block));
+        controller.troupes.number_from(Serial::first_of(Serial::TROUPES));
         for command in controller.parts.config.clone().workers.clone() {
             controller.start_unit(command, false);
         }
@@ -256,6 +253,7 @@ impl Controller {
             }
             Event::Missed { name, starts, stale } => self.on_missed(&name, starts, stale),
             Event::TroupeMissed { troupe } => self.on_troupe_missed(troupe),
+            Event::TroupeSignal { troupe, body } => self.on_troupe_signal(troupe, &body),
             Event::TroupeBusy { troupe } => self.on_troupe_busy(troupe),
             Event::CameBack { frame, missed } => self.on_came_back(&frame, missed),
             Event::AnswersDropped { node } => {

@@ -110,7 +110,7 @@ impl Controller {
         }
         match spec.global_name.clone() {
             Some(name) => self.place_named_here(&name, spec, answer),
-            None => self.place_here(spec, None, answer),
+            None => self.place_here(spec, answer),
         }
     }
 

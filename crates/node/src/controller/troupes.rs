@@ -6,7 +6,7 @@ use super::{CALL_WAIT, Controller, Placement, Record, Reply, choosing::Wish, ref
 use crate::router::Why;
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
-    control::{Placed, Policy, Refusal, Signal, Spec, encode},
+    control::{Placed, Policy, Refusal, Signal, Spec, decode, encode},
     limits::TROUPE_MEMBERS_MAX,
     peer::{PeerReply, PeerRequest},
 };
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// A member that retires is told to stop once other agents know that it is no longer one.
 const RETIRE_AFTER: Duration = Duration::from_secs(3);
@@ -157,10 +157,7 @@ impl Controller {
         self.choose_host(
             wish,
             Box::new(move |controller, chosen| match chosen {
-                Ok((host, wish)) if host == controller.me() => {
-                    let troupe = wish.spec.parent;
-                    controller.place_here(wish.spec, Some(troupe), reply);
-                }
+                Ok((host, wish)) if host == controller.me() => controller.place_here(wish.spec, reply),
                 Ok((host, wish)) => controller.place_on(host, (wish.spec, wish.not), reply, Self::place_member),
                 Err(why) => reply(Err(why)),
             }),
@@ -206,6 +203,23 @@ impl Controller {
             }
         }
         changed.into_iter().for_each(|serial| self.publish_troupe(serial));
+    }
+
+    /// A signal by the troupe's name or address: for all its members.
+    pub(super) fn on_troupe_signal(&mut self, troupe: Direct, body: &[u8]) {
+        match decode(body) {
+            Ok(signal) => self.end_troupe(troupe, matches!(signal, Signal::Kill)),
+            Err(error) => warn!(%troupe, "a signal for the troupe is not readable: {error}"),
+        }
+    }
+
+    /// Hosts are gone, and with them the troupes that they kept: nobody else would stop their members here.
+    pub(super) fn keepers_lost(&self, lost: impl Fn(Direct) -> bool) {
+        let orphans = self.records.iter().filter(|(_, record)| record.troupe().is_some_and(&lost));
+        for (serial, record) in orphans {
+            info!(member = %self.place(*serial), actor = &*record.type_name, "stops: the host that kept its troupe is gone");
+            self.parts.router.signal(self.place(*serial), None, &encode(&Signal::Stop));
+        }
     }
 
     pub(super) fn end_troupe(&mut self, troupe: Direct, kill: bool) {

@@ -97,7 +97,6 @@ mod tests {
             worker: WorkerId(1),
             policy: Policy { requires: requires.into(), ..Policy::default() },
             on: None,
-            troupe: None,
             stopping: false,
             unfit: None,
             restarts: Vec::new(),

@@ -10,7 +10,7 @@ use odeon_cluster::{
     directory::{NameState, Standing},
 };
 use odeon_protocol::{
-    Boot, NodeId, Reason, Time, WorkerId,
+    Boot, Direct, NodeId, Reason, Time, WorkerId,
     control::{FromAgent, Signal, encode},
 };
 use std::{
@@ -289,7 +289,9 @@ impl Controller {
         info!(%node, %boot, "{text}");
         self.parts.router.host_dead(node, boot, &Why { reason: Reason::HostLost, text, may_have_run: true });
         self.parts.convention.renew_links();
-        self.members_lost(|member| member.node == node && member.boot <= boot);
+        let lost = |place: Direct| place.node == node && place.boot <= boot;
+        self.members_lost(lost);
+        self.keepers_lost(lost);
         self.children_lost(node, boot);
     }
 

@@ -171,11 +171,6 @@ impl Handle {
         self.with(|router| router.lease(block, process))
     }
 
-    /// The block's serials are troupes.
-    pub(crate) fn keep(&self, block: u64) {
-        self.with(|router| router.table.keep(block));
-    }
-
     /// A control message to a process, in order with the frames towards it.
     pub(crate) fn control(&self, to: WorkerId, message: &FromAgent) {
         self.with(|router| router.control(to, message));

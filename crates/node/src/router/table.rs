@@ -2,7 +2,7 @@
 //!
 //! - **T-1.** A serial of this boot belongs to the process that leases its block, unless it is an exception.
 //! - **T-2.** An address of an earlier boot of this agent, or of a process that is gone, is nobody's, for ever.
-//! - **T-3.** Every other node's address goes to that node's agent.
+//! - **T-3.** Every other node's address goes to that node's agent, unless it is a troupe's: that goes to a member.
 
 use super::hash::Fast;
 use odeon_protocol::{Boot, Direct, NodeId, Reason, Serial, WorkerId, simulated::RandomState};
@@ -17,7 +17,7 @@ pub(crate) enum Route {
     Stopping(WorkerId),
     /// Another agent.
     Peer(NodeId),
-    /// A troupe that this agent keeps.
+    /// A troupe: a member of it.
     Troupe,
     /// Nobody, and why.
     Nobody(Reason),
@@ -47,7 +47,6 @@ pub(crate) struct Table {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Agent,
     Process(WorkerId),
     Lost,
 }
@@ -68,11 +67,6 @@ impl Table {
     /// The block belongs to that process from now on.
     pub(crate) fn lease(&mut self, block: u64, process: WorkerId) {
         self.blocks.insert(block, Owner::Process(process));
-    }
-
-    /// The block belongs to the agent itself: its serials are troupes.
-    pub(crate) fn keep(&mut self, block: u64) {
-        self.blocks.insert(block, Owner::Agent);
     }
 
     /// The process is gone; returns its blocks.
@@ -164,16 +158,19 @@ impl Table {
                 Some(dead) if to.boot <= *dead => Route::Nobody(Reason::HostLost),
                 _ if to.node == NodeId::default() => Route::Nobody(Reason::NoSuchActor),
                 _ if self.gone.contains_key(&to) => Route::Nobody(Reason::HostLost),
+                _ if to.serial.is_troupe() => Route::Troupe,
                 _ => Route::Peer(to.node),
             };
         }
         if to.boot != self.boot {
             return Route::Nobody(Reason::HostLost);
         }
+        if to.serial.is_troupe() {
+            return Route::Troupe;
+        }
         match self.blocks.get(&to.serial.block()) {
             Some(Owner::Process(process)) if self.stopping.contains_key(&to.serial) => Route::Stopping(*process),
             Some(Owner::Process(process)) => Route::Process(*process),
-            Some(Owner::Agent) => Route::Troupe,
             Some(Owner::Lost) => Route::Nobody(Reason::WorkerLost),
             None => Route::Nobody(Reason::NoSuchActor),
         }
@@ -201,7 +198,6 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(ME, BOOT);
-        table.keep(1);
         table.lease(2, W1);
         table.lease(3, W1);
         table

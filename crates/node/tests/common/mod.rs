@@ -371,6 +371,11 @@ impl Process {
         until("an actor's start", || self.state.lock().starts.get(number).cloned()).await
     }
 
+    /// The actor that was started so manieth.
+    pub fn started(&self, number: usize) -> Serial {
+        self.state.lock().starts[number].serial
+    }
+
     pub fn starts(&self) -> usize {
         self.state.lock().starts.len()
     }

@@ -147,6 +147,15 @@ impl<'a> Extensions<'a> {
         })
     }
 
+    /// The troupe through which the message went to its member, if it did.
+    #[must_use]
+    pub fn troupe(self) -> Option<Direct> {
+        self.flatten().find_map(|extension| match extension {
+            Extension::Troupe(troupe) => Some(troupe),
+            _ => None,
+        })
+    }
+
     /// Who waits for the answer to an ask that was forwarded, and under which number.
     #[must_use]
     pub fn reply_to(self) -> Option<(Direct, u64)> {

@@ -113,10 +113,7 @@ impl Frame {
     /// The troupe through which the message went to its member, if it did.
     #[must_use]
     pub fn troupe(&self) -> Option<Direct> {
-        self.extensions().flatten().find_map(|extension| match extension {
-            Extension::Troupe(troupe) => Some(troupe),
-            _ => None,
-        })
+        self.extensions().troupe()
     }
 
     /// Who waits for the answer to an ask that was forwarded, and under which number.

@@ -238,7 +238,6 @@ impl Controller {
             worker,
             policy: declaration.policy,
             on: declaration.on,
-            troupe: None,
             stopping: false,
             unfit: None,
             restarts: Vec::new(),

@@ -88,6 +88,9 @@ impl Router {
     /// for it no longer.
     pub(crate) fn place_lost(&mut self, place: Direct, why: &Why) {
         self.table.place_lost(place);
+        if place.serial.is_troupe() {
+            return self.troupe_missing(place, &Why { may_have_run: false, ..why.clone() });
+        }
         let back = self.peers.take_back(place.node, &|frame| is_message(frame) && to_of(frame) == Some(place));
         self.undelivered(back, why);
         let lost = self.asks.lose_of(place);

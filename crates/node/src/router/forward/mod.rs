@@ -199,7 +199,7 @@ impl Router {
             let (header, _) = Header::read(&frame).map_err(|error| error.to_string())?;
             if header.kind == Kind::Control {
                 let waits = self.processes.get(&from).map(|process| process.pace.one_more());
-                self.events.push(Event::Control { process: from, body: control_body(frame)?, waits });
+                self.events.push(Event::Control { process: from, body: body_of(frame)?, waits });
             } else if self.table.owns(from, header.from) {
                 self.metrics.frames_from_processes.add(1);
                 self.metrics.client_messages.add(u64::from(is_of_light_client(&header)));
@@ -315,6 +315,9 @@ impl Router {
             let Some(known) = self.table.name(&name).filter(|_| !self.holds.has(&name)) else {
                 return self.hold(&name, frame);
             };
+            if self.table.route(known.place) == Route::Troupe {
+                return self.pass_to_troupe(origin, known.place, frame);
+            }
             if header.has(flags::FENCE) {
                 self.follow(&header, Direct::NONE, known.place);
             }
@@ -322,9 +325,6 @@ impl Router {
             frame::set_to(&mut frame, known.place, known.epoch);
             if let Origin::Process(process) = origin {
                 self.tell_where(process, &name.as_str().into(), known);
-            }
-            if self.table.route(header.to) == Route::Troupe {
-                return self.pass_to_troupe(origin, header.to, frame);
             }
         }
         if matches!(origin, Origin::Peer(_)) && self.bounced.has(header.from, header.flow, header.to) {
@@ -348,13 +348,13 @@ impl Router {
                 self.moved(header, frame, &format!("on node {node} now"));
             }
             Route::Peer(node) => self.push_peer(node, header, frame),
-            Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             // For an earlier start of this agent: where its name is now the sender's agent finds out as well.
             Route::Nobody(Reason::HostLost)
                 if matches!(origin, Origin::Peer(_)) && header.to.node == self.me.node && name_of(&frame).is_some() =>
             {
                 self.moved(header, frame, "gone with an earlier start of its agent");
             }
+            Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             Route::Nobody(reason) => self.undeliverable(header, frame, reason, Turn::Last),
         }
     }
@@ -363,6 +363,9 @@ impl Router {
     /// would come back and be taken for an earlier one than they.
     fn waits_for_a_successor(&self, header: &Header, frame: &[u8]) -> bool {
         if self.holds.is_empty() || !matches!(header.kind, Kind::Tell | Kind::Ask) {
+            return false;
+        }
+        if frame::extensions_of(frame).troupe().is_some() {
             return false;
         }
         let waits =
@@ -454,7 +457,7 @@ fn mutable(frame: Bytes) -> BytesMut {
     frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
 
-fn control_body(frame: BytesMut) -> Result<Bytes, String> {
+fn body_of(frame: BytesMut) -> Result<Bytes, String> {
     Frame::read(frame.freeze()).map(|frame| frame.body()).map_err(|error| error.to_string())
 }
 

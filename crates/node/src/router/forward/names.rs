@@ -63,7 +63,7 @@ impl Router {
     /// What waited for a name goes there, or back; answers where it came from.
     fn go_on(&mut self, name: &str, known: Known, mut held: Held) -> Option<Origin> {
         if let Err(why) = self.age(&mut held) {
-            self.give_up(&held, &why);
+            self.give_up((&held.frame, held.was), &why);
             return None;
         }
         let (header, _) = Header::read(&held.frame).ok()?;
@@ -91,13 +91,13 @@ impl Router {
     }
 
     /// What waited for a name goes back to its sender.
-    fn give_up(&mut self, held: &Held, why: &Why) {
-        if let Ok((header, _)) = Header::read(&held.frame)
+    pub(super) fn give_up(&mut self, (frame, was): (&[u8], Direct), why: &Why) {
+        if let Ok((header, _)) = Header::read(frame)
             && header.has(flags::FENCE)
         {
-            self.follow(&header, held.was, Direct::NONE);
+            self.follow(&header, was, Direct::NONE);
         }
-        self.give_back(&held.frame, why);
+        self.give_back(frame, why);
     }
 
     /// A message that waited goes on to a place, or a fence by the name has nowhere to go: what comes back from now on of
@@ -122,7 +122,7 @@ impl Router {
     /// The name is nobody's: what waited for it goes back. `was_start` if its start was asked for.
     pub(crate) fn missing(&mut self, name: &str, was_start: bool, why: &Why) {
         for held in self.holds.release_for_missing(name, was_start) {
-            self.give_up(&held, why);
+            self.give_up((&held.frame, held.was), why);
         }
     }
 
@@ -140,7 +140,7 @@ impl Router {
         for (name, held) in self.holds.expire(self.now) {
             let text =
                 format!("{name}: it was not found and not started within 10 s: see `odeon names` and the agent's log");
-            self.give_up(&held, &Why::not_run(Reason::Unreachable, text));
+            self.give_up((&held.frame, held.was), &Why::not_run(Reason::Unreachable, text));
         }
         for of in self.asks.expire(self.now) {
             self.troupes.ask_ended(of);
@@ -154,7 +154,11 @@ impl Router {
         self.metrics.held_bytes.set(self.holds.bytes() as u64);
     }
 
+    /// A process is told where a name is. Not so of a troupe, whose member this agent chooses for each message.
     pub(super) fn tell_where(&mut self, process: WorkerId, name: &Arc<str>, known: Known) {
+        if known.place.serial.is_troupe() {
+            return;
+        }
         let (epoch, told) = self.told.entry(name.clone()).or_default();
         if *epoch != known.epoch {
             *epoch = known.epoch;

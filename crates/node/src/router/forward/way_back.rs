@@ -83,7 +83,9 @@ impl Router {
         if !matches!(header.kind, Kind::Tell | Kind::Ask) {
             return;
         }
+        let troupe = frame::extensions_of(&frame).troupe();
         if header.bounced() < BOUNCES_MAX
+            && troupe.is_none()
             && let Some(name) = name_of(&frame)
         {
             let mut frame = frame;
@@ -93,8 +95,8 @@ impl Router {
         }
         if header.bounced() < BOUNCES_MAX
             && header.from.node == self.me.node
+            && let Some(troupe) = troupe.filter(|_| !header.has(flags::FENCE))
             && let Ok(message) = back::read(&frame)
-            && let Some(troupe) = message.troupe().filter(|_| !header.has(flags::FENCE))
         {
             // Another member may take it.
             self.troupes.member_gone(troupe, header.to);

@@ -1,5 +1,8 @@
 //! The router without its sockets: frames in, frames out.
 
+mod limits;
+mod troupes;
+
 use super::{
     Peers, Why,
     back::{self, BOUNCES_MAX},
@@ -259,16 +262,6 @@ async fn a_message_does_not_go_round_for_ever() {
 }
 
 #[tokio::test]
-async fn a_full_link_gives_messages_back_with_their_bodies() {
-    let mut world = World::new();
-    *world.peers.full.lock() = true;
-    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(FAR, 2, 2), None));
-    let out = world.out(W1).await;
-    assert_eq!((out[0].header.kind, out[0].reason().unwrap().0), (Kind::Returned, Reason::Full));
-    assert_eq!(&out[0].body()[..], b"body");
-}
-
-#[tokio::test]
 async fn a_lost_process_fails_the_asks_it_had_and_gives_back_what_it_had_not() {
     let mut world = World::new();
     world.take(W1, &message(Kind::Ask, at(ME, 2, 1), at(ME, 3, 9), None));
@@ -309,55 +302,6 @@ async fn what_was_on_its_way_to_a_lost_place_comes_back() {
     let seen: Vec<_> = out.iter().map(|frame| (frame.header.kind, frame.header.has(flags::MAY_HAVE_RUN))).collect();
     assert_eq!(seen, [(Kind::Returned, false)]);
     assert_eq!(world.peers.frames.lock().len(), 1, "what is for others goes on");
-}
-
-/// A tell of W1's in flow 5 to a troupe of this agent.
-fn to_troupe(sequence: u32, troupe: Direct) -> Frame {
-    let header =
-        Header { to: troupe, from: at(ME, 2, 1), flow: 5, sequence, flags: flags::TROUPE, ..Header::new(Kind::Tell) };
-    Frame::new(header, &[], b"body")
-}
-
-fn told_lost(frames: &[Frame]) -> Vec<u32> {
-    let lost = |frame: &&Frame| frame.header.kind == Kind::Settled && frame.header.has(flags::MAY_HAVE_RUN);
-    frames.iter().filter(lost).map(|frame| frame.header.sequence).collect()
-}
-
-#[tokio::test]
-async fn what_a_lost_member_had_is_told_to_its_sender_and_what_it_had_not_goes_to_another() {
-    let mut world = World::new();
-    let (troupe, here, there) = (at(ME, 1, 1), at(ME, 3, 7), at(FAR, 3, 7));
-    world.router.table.keep(1);
-    world.router.troupe(troupe, &[here], false);
-    (0..3).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
-    // The first was handled; the third never left this agent.
-    let report = Header { to: at(ME, 2, 1), from: here, flow: 5, correlation: 1, ..Header::new(Kind::Settled) };
-    world.take(W2, &Frame::new(report, &[], b""));
-    let unsent =
-        Frame::new(Header { to: here, flags: 0, ..to_troupe(2, troupe).header }, &[Extension::Troupe(troupe)], b"");
-    world.router.troupe(troupe, &[here, there], false);
-    world.router.lost(W2, vec![BytesMut::from(&unsent.bytes()[..])]);
-    let sent: Vec<_> = world.peers.frames.lock().iter().map(|(_, frame)| frame.header.sequence).collect();
-    assert_eq!(sent, [2], "another member may take it");
-    assert_eq!(told_lost(&world.out(W1).await), [1]);
-}
-
-#[tokio::test]
-async fn what_a_lost_member_had_is_told_only_once_its_host_is_reached_or_dead() {
-    let mut world = World::new();
-    let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));
-    world.router.table.keep(1);
-    world.router.troupe(troupe, &[there], false);
-    (0..3).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
-    // The other agent has received the messages, and is cut off with the fence.
-    world.peers.frames.lock().clear();
-    world.router.blocks_lost(FAR, Boot(10), vec![3]);
-    world.router.peer_unreachable(FAR, &Why::not_run(Reason::Unreachable, "cut off"));
-    assert_eq!(world.peers.frames.lock().len(), 1, "it may send the messages back before the fence");
-    world.router.host_dead(FAR, Boot(10), &Why::not_run(Reason::HostLost, "dead"));
-    let out = world.out(W1).await;
-    assert_eq!(told_lost(&out), [0]);
-    assert_eq!((out.len(), out[0].header.correlation), (1, 3), "all three at once, and no fence");
 }
 
 #[tokio::test]
@@ -404,28 +348,9 @@ async fn an_ask_that_failed_as_perhaps_run_is_not_sent_on_when_it_comes_back() {
 }
 
 #[tokio::test]
-async fn a_member_elsewhere_is_asked_first_what_comes_back() {
-    let mut world = World::new();
-    let (troupe, there) = (at(ME, 1, 1), at(FAR, 3, 7));
-    world.router.table.keep(1);
-    world.router.troupe(troupe, &[there], false);
-    (0..2).for_each(|sequence| world.take(W1, &to_troupe(sequence, troupe)));
-    world.router.blocks_lost(FAR, Boot(10), vec![3]);
-    let fence = world.peers.frames.lock().pop().unwrap().1;
-    assert!(fence.header.has(flags::FENCE));
-    // Its agent had not handed the second one out.
-    let why = Why::not_run(Reason::WorkerLost, "gone");
-    let second = world.peers.frames.lock()[1].1.clone();
-    for frame in [second, fence] {
-        world.take_from_far(&Frame::read(back::returned(&frame, &why).freeze()).unwrap());
-    }
-    assert_eq!(told_lost(&world.out(W1).await), [0]);
-}
-
-#[tokio::test]
 async fn a_peer_speaks_for_its_own_living_boot_only() {
     let mut world = World::new();
-    let boot = |boot: u64| Direct { boot: Boot(boot), ..at(FAR, 1, 1) };
+    let boot = |boot: u64| Direct { boot: Boot(boot), ..at(FAR, 2, 1) };
     world.router.table.host_dead(FAR, Boot(9));
     for from in [at(NodeId(3), 1, 1), at(ME, 2, 1), boot(9), boot(8), Direct::NONE] {
         world.take_from_far(&message(Kind::Tell, from, at(ME, 2, 1), None));
@@ -441,33 +366,11 @@ async fn a_peer_speaks_for_its_own_living_boot_only() {
 async fn what_a_peer_sends_to_an_older_boot_comes_back() {
     let mut world = World::new();
     let old = Direct { boot: Boot(9), ..at(ME, 2, 1) };
-    world.take_from_far(&message(Kind::Tell, at(FAR, 1, 1), old, None));
+    world.take_from_far(&message(Kind::Tell, at(FAR, 2, 1), old, None));
     let far = world.far();
     assert_eq!(far.len(), 1);
     assert_eq!((far[0].header.kind, far[0].reason().map(|why| why.0)), (Kind::Returned, Some(Reason::HostLost)));
     assert!(world.out(W1).await.is_empty());
-}
-
-#[tokio::test]
-async fn a_frame_with_full_extensions_comes_back_with_its_reason() {
-    let mut world = World::new();
-    let long = "x".repeat(1000);
-    let header = Header { from: at(FAR, 1, 1), to: at(ME, 9, 1), ..Header::new(Kind::Tell) };
-    let frame = Frame::new(
-        header,
-        &[Extension::From(&long), Extension::From(&long), Extension::Chain(long.as_bytes()), Extension::Message(&long)],
-        b"body",
-    );
-    world.take_from_far(&frame);
-    assert_eq!(world.far()[0].reason().map(|why| why.0), Some(Reason::NoSuchActor));
-}
-
-#[tokio::test]
-async fn blocks_of_a_process_have_a_limit() {
-    let mut world = World::new();
-    let leased = (0u64..).take_while(|number| world.router.lease(1000 + number, W1)).count();
-    assert_eq!(leased, odeon_protocol::limits::BLOCKS_MAX - 1, "it had one");
-    assert!(world.router.lease(7, W2));
 }
 
 #[tokio::test]
@@ -484,74 +387,6 @@ async fn a_fence_that_comes_back_is_no_letter_and_counts_as_no_message() {
     assert_eq!((letters(&world), world.metrics.returned.get()), (1, 1));
     let back = world.out(W1).await;
     assert_eq!(back.iter().filter(|frame| frame.header.kind == Kind::Returned).count(), 2);
-}
-
-#[tokio::test]
-async fn answers_that_find_no_room_are_counted_and_told_of_once() {
-    let mut world = World::new();
-    *world.peers.full.lock() = true;
-    for sequence in 0..3 {
-        let header = Header { from: at(ME, 2, 1), to: at(FAR, 1, 1), flow: 1, sequence, ..Header::new(Kind::Settled) };
-        world.take(W1, &Frame::new(header, &[], &[]));
-    }
-    let told = world.events.take_now();
-    assert_eq!(told.iter().filter(|event| matches!(event, Event::AnswersDropped { node: FAR })).count(), 1);
-    assert_eq!(world.metrics.answers_dropped.get(), 3);
-}
-
-fn large(kind: Kind, from: Direct, to: Direct, bytes: usize) -> Frame {
-    Frame::new(Header { from, to, ..Header::new(kind) }, &[], &vec![7; bytes])
-}
-
-#[tokio::test]
-async fn a_process_that_takes_no_large_answers_is_closed_and_one_that_does_is_not() {
-    let mut world = World::new();
-    let (_, slow) = world.router.attach(WorkerId(3), "slow".into(), Outbox::default(), &[4]);
-    let (_, deaf) = world.router.attach(WorkerId(4), "deaf".into(), Outbox::default(), &[5]);
-    for block in [4, 5] {
-        world.take(W1, &large(Kind::Reply, at(ME, 2, 1), at(ME, block, 1), 1 << 20));
-    }
-    let credit = Frame::new(Header { correlation: 1, ..Header::new(Kind::Credit) }, &[], b"");
-    let outbox = world.router.outbox(WorkerId(3)).unwrap().clone();
-    for _ in 0..2 {
-        world.router.now = world.router.now + LARGE_UNREAD_FOR / 2;
-        let mut taken = vec![BytesMut::from(&credit.bytes()[..])];
-        Inlet::new(outbox.clone(), Gate::default()).take(&mut taken).unwrap();
-        world.router.tick();
-    }
-    let told = |notify: Arc<Notify>| async move { timeout(Duration::from_millis(1), notify.notified()).await.is_ok() };
-    assert!(told(deaf).await && !told(slow).await);
-}
-
-#[tokio::test]
-async fn what_waits_shuts_the_gates_and_in_the_end_gives_messages_back_but_no_answers() {
-    let mut world = World::new();
-    let mut sent = 0;
-    let mut fill = |world: &mut World, until: usize| {
-        while sent < until {
-            let frame = large(Kind::Reply, at(ME, 2, 1), at(FAR, 2, 1), 32 << 20);
-            sent += frame.bytes().len();
-            world.take(W1, &frame);
-        }
-        world.router.now = world.router.now + Duration::from_millis(5);
-        world.router.tick();
-        (world.router.budget.peers.is_open(), world.router.budget.processes.is_open())
-    };
-    assert_eq!(fill(&mut world, AGENT_LOCAL_BYTES), (true, true), "it waits for another agent");
-    assert_eq!(fill(&mut world, AGENT_WAITING_BYTES), (true, false));
-    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None));
-    fill(&mut world, AGENT_BYTES_MAX);
-    world.take(W1, &message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None));
-    world.take(W1, &message(Kind::Reply, at(ME, 2, 1), at(ME, 3, 1), None));
-    let fence = message(Kind::Tell, at(ME, 2, 1), at(ME, 3, 1), None);
-    world.take(W1, &fence.with_header(Header { class: Class::Urgent, flags: flags::FENCE, ..fence.header }));
-    let came: Vec<_> = world.out(W2).await.iter().map(|frame| frame.header.kind).collect();
-    assert_eq!(came, [Kind::Tell, Kind::Reply, Kind::Tell]);
-    let back = world.out(W1).await;
-    assert_eq!(back[0].reason().unwrap().0, Reason::Full);
-    assert!(back[0].reason().unwrap().1.contains("256 MiB"), "{:?}", back[0].reason());
-    world.peers.frames.lock().clear();
-    assert_eq!(fill(&mut world, 0), (true, true));
 }
 
 #[tokio::test]
