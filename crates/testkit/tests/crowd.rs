@@ -1,12 +1,15 @@
-//! Many agents, without anything but their gossip and their facts: a hundred, or as many as `ODEON_AGENTS` says.
+//! Many agents, without anything but their gossip and their facts: a hundred, or as many as `ODEON_AGENTS` says, from seed 1
+//! or `ODEON_SEED`.
 
 use odeon_testkit::crowd::{Crowd, Known, Wrong};
 use std::{env, time::Duration};
 
-const SEED: u64 = 1;
-
 fn agents() -> u32 {
     env::var("ODEON_AGENTS").map_or(100, |count| count.parse().expect("ODEON_AGENTS is a number"))
+}
+
+fn seed() -> u64 {
+    env::var("ODEON_SEED").map_or(1, |seed| seed.parse().expect("ODEON_SEED is a number"))
 }
 
 fn seconds(count: u64) -> Duration {
@@ -20,9 +23,9 @@ fn no_eviction(wrong: &Wrong) {
 
 #[test]
 fn all_know_all_and_nobody_healthy_is_taken_for_down() {
-    let mut crowd = Crowd::new(SEED);
+    let mut crowd = Crowd::new(seed());
     let hosts = agents();
-    println!("{hosts} agents, seed {SEED}");
+    println!("{hosts} agents, seed {}", seed());
 
     let Known { up, facts } = crowd.storm(hosts).expect("all know all two minutes after a join storm");
     let wrong = crowd.take_wrong();
@@ -47,12 +50,25 @@ fn all_know_all_and_nobody_healthy_is_taken_for_down() {
     );
     no_eviction(&wrong);
 
-    let lossy = crowd.lossy(30, seconds(180));
+    let lossy = crowd.lossy(100, 30, seconds(180));
     let wrong = crowd.take_wrong();
     println!("{lossy} hosts lost 30 % each way for three minutes: {wrong:?}");
     assert!(wrong.suspicions_by_lossy > 0, "they suspected nobody: {wrong:?}");
     no_eviction(&wrong);
     crowd.all_know().expect("all know all once nothing is lost any more");
+}
+
+/// Far more than should be, so that what is rare is seen.
+#[test]
+fn a_tenth_of_all_hosts_is_lossy_and_nobody_healthy_is_taken_for_down() {
+    let mut crowd = Crowd::new(seed());
+    crowd.storm(100).expect("all know all");
+    crowd.take_wrong();
+    let lossy = crowd.lossy(10, 30, seconds(300));
+    let wrong = crowd.take_wrong();
+    println!("{lossy} of 100 hosts lost 30 % each way for five minutes: {wrong:?}");
+    assert!(wrong.suspicions_by_lossy > 100, "{wrong:?}");
+    no_eviction(&wrong);
 }
 
 #[test]
@@ -61,7 +77,7 @@ fn a_run_is_repeated_from_its_seed() {
         let mut crowd = Crowd::new(seed);
         let known = crowd.storm(20);
         crowd.churn(50, seconds(20));
-        crowd.lossy(40, seconds(20));
+        crowd.lossy(100, 40, seconds(20));
         (known, crowd.calm(seconds(10)), crowd.take_wrong(), crowd.sum())
     };
     assert_eq!(run(7), run(7));

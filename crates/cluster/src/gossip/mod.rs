@@ -12,8 +12,8 @@
 
 use crate::{anti_entropy::Hint, host::Liveness};
 use foca::{
-    Codec, Config, Foca, Identity, Incarnation, Member, Message, NoCustomBroadcast, Notification, PostcardCodec,
-    Runtime, State, Timer,
+    Codec, Config, Foca, Header, Identity, Incarnation, Member, Message, NoCustomBroadcast, Notification,
+    PostcardCodec, Runtime, State, Timer,
 };
 use odeon_protocol::{Boot, NodeId, Time, control};
 use rand::{SeedableRng, rngs::StdRng};
@@ -32,8 +32,13 @@ const SWIM_BYTES_MAX: usize = 1150;
 const LATE: Duration = Duration::from_millis(500);
 /// From a suspicion until it becomes a verdict.
 const VERDICT: Duration = Duration::from_secs(4);
-/// A suspicion of which no verdict came by then was forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(6);
+/// The verdict comes from whoever raised the suspicion. That one asks the suspect itself before: the refutal may have been
+/// lost on the way to it. Others ask where the verdict should have come: the refutal is not said to everybody.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
+const ASKED_BY_OTHERS_AFTER: Duration = Duration::from_secs(5);
+const ASKED_EVERY: Duration = Duration::from_millis(300);
+/// A suspect that has not answered by then is down.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 /// While nobody is known to be alive, so many others are called this often.
 const CALL: Duration = Duration::from_secs(1);
 const CALLED: usize = 16;
@@ -109,8 +114,8 @@ pub struct Gossip {
     /// When others are called, and whom the call before ended with.
     call_at: Option<Time>,
     called: Option<NodeId>,
-    /// Since when each member is suspected, as of which of its refutals.
-    suspects: BTreeMap<(Id, Incarnation), Time>,
+    /// Who is suspected, as of which of its refutals.
+    suspects: BTreeMap<(Id, Incarnation), Suspicion>,
     dropped: u64,
 }
 
@@ -118,6 +123,13 @@ impl fmt::Debug for Gossip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gossip").field("me", &self.me).field("members", &self.members).finish_non_exhaustive()
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    since: Time,
+    /// When the suspect is asked next.
+    ask_at: Time,
 }
 
 /// Why a datagram was not taken.
@@ -157,7 +169,7 @@ impl Runtime<Id> for &mut Out {
     }
 
     fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
-        // Set once for each suspicion, own or heard.
+        // Set once for each suspicion of this agent's own.
         self.suspicions += u64::from(matches!(event, Timer::ChangeSuspectToDown { .. }));
         self.timers.push((event, after));
     }
@@ -281,7 +293,7 @@ impl Gossip {
             self.call();
             self.call_at = None;
         }
-        self.end_forgotten_suspicions(now);
+        self.look_at_suspicions(now);
         self.keep_timers(now);
     }
 
@@ -296,19 +308,46 @@ impl Gossip {
     }
 
     /// `foca` drops the verdicts to come when its own identity changes, or nobody seems alive for a moment, and whoever is
-    /// suspected is told of it a few times only: it could be suspected for ever. Once down, its next word is answered, and
-    /// it comes back under a new identity.
-    fn end_forgotten_suspicions(&mut self, now: Time) {
+    /// suspected is told of it a few times only, as are others of the refutal: it could be suspected for ever. It is asked,
+    /// and found down if it does not answer. Once down, its next word is answered, and it comes back under a new identity.
+    fn look_at_suspicions(&mut self, now: Time) {
         let suspected = self.foca.iter_membership_state().filter(|member| member.state() == State::Suspect);
         let before = mem::take(&mut self.suspects);
+        let fresh = Suspicion { since: now, ask_at: now + ASKED_BY_OTHERS_AFTER };
         let keys = suspected.map(|member| (*member.id(), member.incarnation()));
-        self.suspects = keys.map(|key| (key, *before.get(&key).unwrap_or(&now))).collect();
-        let old = self.suspects.iter().filter(|(_, since)| now.since(**since) >= FORGOTTEN);
-        let forgotten: Vec<Id> = old.map(|((id, _), _)| *id).collect();
+        self.suspects = keys.map(|key| (key, *before.get(&key).unwrap_or(&fresh))).collect();
+        let (mut forgotten, mut asked) = (Vec::new(), Vec::new());
+        for ((id, incarnation), suspicion) in &mut self.suspects {
+            if now.since(suspicion.since) >= FORGOTTEN {
+                forgotten.push(*id);
+            } else if suspicion.ask_at <= now {
+                suspicion.ask_at = now + ASKED_EVERY;
+                asked.push((*id, *incarnation));
+            }
+        }
+        asked.into_iter().for_each(|(id, incarnation)| self.ask(id, incarnation));
         if !forgotten.is_empty() {
             // Nothing here can fail but the encoding of an identity, which fits.
             let _ = self.foca.apply_many(forgotten.into_iter().map(Member::down), true, &mut self.out);
         }
+    }
+
+    /// Tells a suspect of the suspicion, which it refutes, and has it say something: that carries the refutal.
+    fn ask(&mut self, suspect: Id, incarnation: Incarnation) {
+        // The lowest incarnation says nothing new of this agent.
+        let header = Header {
+            src: *self.foca.identity(),
+            src_incarnation: Incarnation::default(),
+            dst: suspect,
+            message: Message::Gossip,
+        };
+        let (mut datagram, suspicion) = (Vec::new(), Member::new(suspect, incarnation, State::Suspect));
+        // Nothing here can fail but the encoding of an identity, which fits.
+        let _ = PostcardCodec.encode_header(&header, &mut datagram);
+        datagram.extend_from_slice(&1u16.to_be_bytes());
+        let _ = PostcardCodec.encode_member(&suspicion, &mut datagram);
+        self.out.datagrams.push((suspect.node, datagram));
+        let _ = self.foca.announce(suspect, &mut self.out);
     }
 
     /// Where every host has found all others down, as after an outage of the network, none would speak first: `foca`
@@ -341,6 +380,10 @@ impl Gossip {
 
     fn keep_timers(&mut self, now: Time) {
         for (timer, after) in mem::take(&mut self.out.timers) {
+            if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
+                let own = Suspicion { since: now, ask_at: now + ASKED_AFTER };
+                self.suspects.insert((*member_id, *incarnation), own);
+            }
             self.timer_count += 1;
             self.timers.insert((now + after, self.timer_count), timer);
         }
@@ -383,7 +426,7 @@ impl Gossip {
         up * 2 <= among.len() && among.len() > 1
     }
 
-    /// How often a host was suspected, by this one or by others that told it.
+    /// How often this agent has suspected a host, by its own probes.
     #[must_use]
     pub fn suspicions(&self) -> u64 {
         self.out.suspicions

@@ -299,6 +299,22 @@ fn one_that_was_taken_for_down_by_all_and_took_all_for_down_comes_back() {
     }
 }
 
+/// As where a suspicion comes to somebody whom the refutal has not reached.
+#[test]
+fn a_suspect_of_whom_nothing_more_is_heard_is_asked_and_stays_up() {
+    let mut world = World::new(3);
+    world.run(seconds(3));
+    let agent = world.agents.get_mut(&NodeId(1)).unwrap();
+    let suspect = Id { node: NodeId(2), boot: Boot(1), refutation: 0 };
+    let suspicion = Member::new(suspect, Incarnation::default(), State::Suspect);
+    agent.foca.apply_many([suspicion].into_iter(), false, &mut agent.out).unwrap();
+    assert_eq!(world.seen(1, 2), Liveness::Suspect);
+    world.run(seconds(6));
+    assert_eq!(world.seen(1, 2), Liveness::Up);
+    world.run(seconds(10));
+    assert!(world.agents.values().all(|agent| agent.found_down() == 0));
+}
+
 #[test]
 fn whoever_was_cut_off_all_are_up_in_the_end() {
     for seed in 0..300 {

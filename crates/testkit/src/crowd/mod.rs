@@ -178,11 +178,11 @@ impl Crowd {
         }
     }
 
-    /// One of a hundred hosts loses `percent` of what it sends and of what it is sent, for so long. How many that were.
-    pub fn lossy(&mut self, percent: u64, span: Duration) -> usize {
+    /// One of `among` hosts loses `percent` of what it sends and of what it is sent, for so long. How many that were.
+    pub fn lossy(&mut self, among: usize, percent: u64, span: Duration) -> usize {
         let mut nodes: Vec<NodeId> = self.world.agents.keys().copied().collect();
         nodes.retain(|node| !self.world.voters.contains(node));
-        let count = nodes.len().div_ceil(100);
+        let count = nodes.len().div_ceil(among);
         let mut lossy = Vec::new();
         for _ in 0..count {
             let at = self.world.random.below(nodes.len() as u64) as usize;
