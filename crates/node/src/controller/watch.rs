@@ -144,6 +144,7 @@ impl Controller {
             }
             Change::Lease { now, lost } => {
                 if now.pause_at != Time::ZERO {
+                    self.parts.router.names_until(now.pause_at);
                     self.workers.keys().for_each(|worker| self.tell_lease(*worker, now));
                 }
                 if lost {

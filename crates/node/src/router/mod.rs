@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use forward::Router;
 use odeon_protocol::limits::{HELD_BYTES, UNREAD_BYTES};
 use odeon_protocol::{
-    Boot, Direct, NodeId, Serial, WorkerId,
+    Boot, Direct, NodeId, Serial, Time, WorkerId,
     control::FromAgent,
     frame::{Class, Extension, Header, Kind, write},
 };
@@ -169,6 +169,11 @@ impl Handle {
     /// The block belongs to that process; `false` if it has as many as it may.
     pub(crate) fn lease(&self, block: u64, process: WorkerId) -> bool {
         self.with(|router| router.lease(block, process))
+    }
+
+    /// Until then what bearers of global names send is taken.
+    pub(crate) fn names_until(&self, pause_at: Time) {
+        self.with(|router| router.names_until = Some(pause_at));
     }
 
     /// A control message to a process, in order with the frames towards it.

@@ -8,7 +8,7 @@ use super::{
     envelope::Origin,
     reply::{AskFacts, Chain, ReplyHandle},
 };
-use crate::system::Inner;
+use crate::{error::Error, system::Inner};
 use odeon_protocol::{Address, Direct, Serial};
 use std::{cell::Cell, marker::PhantomData, ptr, sync::Arc};
 
@@ -116,6 +116,14 @@ pub(crate) fn ask_facts(system: &Arc<Inner>, span_nanos: Option<u64>, message: &
         }
     }
     facts
+}
+
+/// What becomes of a message or reply that is sent now, by an actor that bears a global name, while the gate is shut: another
+/// host may bear the name by now. Nothing of anybody else, or while the gate is open.
+pub(crate) fn fenced(may_have_run: bool) -> Option<Error> {
+    let head = head().filter(|head| head.identity.is_some() && !head.system.gate.is_open())?;
+    let text = format!("{}: its host's lease was not renewed in time", head.label());
+    Some(Error::Fenced { text, may_have_run })
 }
 
 /// How long an ask waits where nothing else is said.

@@ -2,6 +2,8 @@
 //!
 //! - **G-1.** After the deadline no named actor of this system takes a message or goes on with a handler, and nothing that
 //!   it has spawned goes on, until a later deadline is set.
+//! - **G-2.** What it sends after the deadline, in the middle of a handler, waits like that; a reply, or what is sent without
+//!   waiting, fails as `Fenced`. (`RawRef::push`, `ReplyHandle::answer`)
 
 use super::{cell::AnyCell, clock, scheduler};
 use odeon_protocol::{
@@ -110,7 +112,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prelude::*;
+    use crate::{core::current, prelude::*};
 
     /// Counts.
     #[derive(Debug, Default)]
@@ -119,12 +121,67 @@ mod tests {
     #[message(reply = u64)]
     #[derive(Debug)]
     struct More;
+    /// How many.
+    #[message(reply = u64)]
+    #[derive(Debug)]
+    struct Count;
     #[actor("gate.counter")]
     impl Counter {
+        fn count(&mut self, _: Count) -> u64 {
+            self.0
+        }
         fn more(&mut self, _: More) -> u64 {
             self.0 += 1;
             self.0
         }
+    }
+
+    /// Sends to a counter after the gate has shut.
+    #[derive(Debug, Default)]
+    struct Late;
+    /// Without waiting.
+    #[message(reply = bool)]
+    #[derive(Debug)]
+    struct Now(ActorRef<Counter>);
+    /// Waiting.
+    #[message]
+    #[derive(Debug)]
+    struct Wait(ActorRef<Counter>);
+    #[actor("gate.late")]
+    impl Late {
+        fn now(&mut self, now: Now) -> bool {
+            shut();
+            matches!(now.0.try_tell(More), Err(error) if matches!(error.error, Error::Fenced { may_have_run: false, .. }))
+        }
+        async fn wait(&mut self, wait: Wait) {
+            shut();
+            wait.0.tell(More).await.unwrap();
+        }
+    }
+
+    fn shut() {
+        current::system().unwrap().gate.open_until(clock::boot());
+    }
+
+    #[tokio::test]
+    async fn what_a_named_actor_sends_past_the_deadline_waits_or_fails() {
+        let system = System::local();
+        let (late, nameless) = (system.named::<Late>("a"), system.create::<Late>(()).await.unwrap());
+        let counter = system.create::<Counter>(()).await.unwrap();
+        let replied = late.ask(Now(counter.clone())).await;
+        assert!(matches!(replied, Err(Error::Fenced { may_have_run: true, .. })), "{replied:?}");
+        assert!(!nameless.ask(Now(counter.clone())).await.unwrap(), "nameless actors send");
+        system.inner.gate.open_until(clock::NEVER);
+        late.tell(Wait(counter.clone())).await.unwrap();
+        while system.inner.gate.is_open() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counter.ask(Count).await.unwrap(), 1, "that of the nameless one");
+        system.inner.gate.open_until(clock::NEVER);
+        while counter.ask(Count).await.unwrap() < 2 {
+            tokio::task::yield_now().await;
+        }
+        system.stop().await;
     }
 
     #[tokio::test]

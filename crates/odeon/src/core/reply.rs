@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{clock, wire};
+use super::{clock, current, wire};
 
 /// What is known of an ask besides its message.
 pub(crate) struct AskFacts {
@@ -100,10 +100,12 @@ impl ReplyHandle {
         self.0.take()
     }
 
+    /// Answers; with an error if the reply comes from an actor that bears a global name and may not act any more.
     pub(crate) fn answer<R: Send + 'static>(mut self, reply: R) {
-        if let Some(slot) = self.0.take()
-            && !slot.answer(&mut Some(reply))
-        {
+        let Some(slot) = self.0.take() else { return };
+        if let Some(fenced) = current::fenced(true) {
+            slot.fail(fenced);
+        } else if !slot.answer(&mut Some(reply)) {
             slot.fail(Error::Handler(format!("{} was answered with a reply of another type", slot.facts().message)));
         }
     }

@@ -162,8 +162,14 @@ impl RawRef {
         }
     }
 
-    /// Sends a message there, or gives it back.
+    /// Sends a message there, or gives it back. Where the sender must rest, it waits like for room: woken at once, it rests
+    /// before it tries again.
     pub(crate) fn push(&self, envelope: Envelope, force: bool, waiting: Option<WaitKey<'_>>) -> Result<(), Kept> {
+        if let Some(fenced) = current::fenced(false) {
+            let Some((_, waker)) = waiting else { return Err(Kept::Refused(fenced, envelope)) };
+            waker.wake_by_ref();
+            return Err(Kept::Full(envelope, None));
+        }
         match &self.target {
             Target::Cell(cell) => push_cell(cell, envelope, force, waiting).or_else(|kept| match kept {
                 Missed::Kept(kept) => Err(kept),

@@ -8,6 +8,8 @@
 //! - **R-6 (one chooser).** Where a name's message goes is chosen by the agent of its sender alone. Another agent that has
 //!   it in hand when its receiver is gone sends it back, even if the name is borne here again: so that the sender's
 //!   process knows every place where its messages may be when it hears that a place is lost.
+//! - **R-7 (no bearer out of time).** Of an actor that bears a global name no message and no reply is taken once this host's
+//!   lease was not renewed in time: another host may bear the name by then.
 
 mod letters;
 mod loss;
@@ -131,6 +133,8 @@ pub(crate) struct Router {
     told: HashMap<Arc<str>, (u64, Vec<WorkerId>), RandomState>,
     me: Direct,
     peers: Arc<dyn Peers>,
+    /// Until when bearers of global names may act; nothing before this agent's first lease.
+    pub(crate) names_until: Option<Time>,
     /// Set while somebody, on any host, listens for messages that come back.
     letters: Option<Rate>,
     events: Arc<Queue<Event>>,
@@ -154,6 +158,7 @@ impl Router {
             told: HashMap::default(),
             me,
             peers,
+            names_until: None,
             letters: None,
             events,
             metrics,
@@ -203,12 +208,42 @@ impl Router {
             } else if self.table.owns(from, header.from) {
                 self.metrics.frames_from_processes.add(1);
                 self.metrics.client_messages.add(u64::from(is_of_light_client(&header)));
-                self.forward(Origin::Process(from), header, frame);
+                if self.is_too_late(&header) {
+                    self.refuse_late(&header, &frame);
+                } else {
+                    self.forward(Origin::Process(from), header, frame);
+                }
             } else {
                 self.warn_disguise(from, &header);
             }
         }
         Ok(())
+    }
+
+    /// Whether a named actor says it past the time. A fence says nothing.
+    fn is_too_late(&self, header: &Header) -> bool {
+        header.from_epoch != 0
+            && self.names_until.is_some_and(|until| self.now >= until)
+            && matches!(header.kind, Kind::Tell | Kind::Ask | Kind::Reply)
+            && !header.has(flags::FENCE)
+            && !planted::is(Fault::GateOff)
+    }
+
+    fn refuse_late(&mut self, header: &Header, frame: &[u8]) {
+        let text = format!("{}: its host's lease was not renewed in time", header.from);
+        if header.kind == Kind::Reply {
+            self.ask_ended(header);
+            let why = Why { reason: Reason::Fenced, text, may_have_run: true };
+            self.fail((header.to, header.correlation), header.from, &why);
+        } else {
+            self.give_back(frame, &Why::not_run(Reason::Fenced, text));
+        }
+    }
+
+    fn ask_ended(&mut self, answer: &Header) {
+        if let Some(of) = self.asks.remove(&(answer.to, answer.correlation)) {
+            self.troupes.ask_ended(of);
+        }
     }
 
     /// Frames from another agent.
@@ -285,9 +320,7 @@ impl Router {
         match header.kind {
             Kind::Tell | Kind::Ask | Kind::Signal => self.message(origin, header, frame),
             Kind::Reply | Kind::Failure => {
-                if let Some(of) = self.asks.remove(&(header.to, header.correlation)) {
-                    self.troupes.ask_ended(of);
-                }
+                self.ask_ended(&header);
                 self.answer(&header, frame);
             }
             Kind::Settled => {

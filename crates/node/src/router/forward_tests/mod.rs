@@ -12,7 +12,7 @@ use super::{
 use crate::{event::Event, metrics::Metrics, queue::Queue};
 use bytes::{Bytes, BytesMut};
 use odeon_protocol::{
-    Boot, Direct, NodeId, Reason, Serial, WorkerId,
+    Boot, Direct, NodeId, Reason, Serial, Time, WorkerId,
     frame::{Class, Extension, Frame, Header, Kind, Splitter, flags},
     limits::{AGENT_BYTES_MAX, AGENT_LOCAL_BYTES, AGENT_WAITING_BYTES, LARGE_UNREAD_FOR},
 };
@@ -137,6 +137,32 @@ async fn nobody_speaks_for_another() {
     world.take_from_far(&message(Kind::Tell, at(FAR, 2, 1), at(ME, 3, 9), None));
     let out = world.out(W2).await;
     assert_eq!(out.iter().map(|frame| frame.header.from).collect::<Vec<_>>(), [at(FAR, 2, 1)]);
+}
+
+#[tokio::test]
+async fn of_a_named_actor_nothing_is_taken_once_the_lease_was_not_renewed_in_time() {
+    let mut world = World::new();
+    world.router.names_until = Some(Time::ZERO + Duration::from_secs(2));
+    let (named, nameless) = (at(ME, 2, 1), at(ME, 2, 2));
+    let of = |from, epoch, kind| {
+        let message = message(kind, from, at(ME, 3, 9), None);
+        message.with_header(Header { from_epoch: epoch, ..message.header })
+    };
+    world.take(W1, &of(named, 4, Kind::Tell));
+    world.router.now = Time::ZERO + Duration::from_secs(2);
+    for kind in [Kind::Tell, Kind::Ask, Kind::Reply] {
+        world.take(W1, &of(named, 4, kind));
+    }
+    world.take(W1, &of(nameless, 0, Kind::Tell));
+    let kinds =
+        |frames: Vec<Frame>| frames.iter().map(|frame| (frame.header.kind, frame.header.from)).collect::<Vec<_>>();
+    let got = kinds(world.out(W2).await);
+    assert_eq!(got, [(Kind::Tell, named), (Kind::Failure, named), (Kind::Tell, nameless)]);
+    let back = world.out(W1).await;
+    assert!(
+        back.iter().all(|frame| frame.header.kind == Kind::Returned && frame.reason().unwrap().0 == Reason::Fenced)
+    );
+    assert_eq!(back.len(), 2);
 }
 
 #[tokio::test]
