@@ -3,6 +3,7 @@
 mod bad_input;
 mod book;
 mod capabilities;
+mod clocks;
 mod counters;
 mod doctor;
 #[expect(dead_code, reason = "the scenarios in namespaces use the rest")]

@@ -2,7 +2,7 @@
 
 use super::{JoinAnswer, JoinHost, JoinRequest, JoinToken, PROTOCOL, Proof, Refused, server::binding};
 use crate::{
-    quic::{Settings, bind_socket, no_common_protocol},
+    quic::{Closed, Settings, bind_socket, no_common_protocol},
     tls::{self, Certificate, Identity, NodeKey, Pin, PinJudge, TlsError},
 };
 use odeon_protocol::{
@@ -191,7 +191,7 @@ async fn converse(
     let connection = connecting.await.map_err(|error| match (judge.wrong(), pins.first()) {
         (Some(has), Some(&pin)) => JoinError::WrongPin { address, pin, has },
         _ if no_common_protocol(&error) => JoinError::OtherVersion { address },
-        _ => JoinError::Unreachable { address, why: error.to_string() },
+        _ => JoinError::Unreachable { address, why: Closed::from(error).text },
     })?;
     let root = judge.root().ok_or_else(|| local(&"the agent's root was not checked"))?;
     let binding = binding(&connection).ok_or_else(|| local(&"the TLS session has no exporter"))?;

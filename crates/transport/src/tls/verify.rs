@@ -17,6 +17,7 @@ use rustls::{
     },
 };
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 /// Judges peers by an agent's identity, on both sides of a handshake.
 ///
@@ -77,7 +78,7 @@ impl ServerCertVerifier for Judge {
         self.expected(end_entity)?;
         let verifier: Arc<WebPkiServerVerifier> = self.identity.current().server_verifier.clone();
         // A leaf is signed by a root directly; what else was sent is for joiners.
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now).map_err(in_words)
     }
 
     fn verify_tls12_signature(
@@ -120,7 +121,7 @@ impl ClientCertVerifier for Judge {
     ) -> Result<ClientCertVerified, Error> {
         self.expected(end_entity)?;
         let verifier = self.identity.current().client_verifier.clone();
-        verifier.verify_client_cert(end_entity, &[], now)
+        verifier.verify_client_cert(end_entity, &[], now).map_err(in_words)
     }
 
     fn verify_tls12_signature(
@@ -194,7 +195,7 @@ impl ServerCertVerifier for PinJudge {
         let roots = store(std::slice::from_ref(&root)).map_err(bad)?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let algorithms = provider().signature_verification_algorithms;
-        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, algorithms.all)?;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, algorithms.all).map_err(in_words)?;
         let convention = authority_convention(&root).map_err(bad)?;
         if PeerCertificate::read(end_entity).map_err(bad)?.convention != convention {
             return Err(CertificateError::NotValidForName.into());
@@ -226,6 +227,54 @@ impl ServerCertVerifier for PinJudge {
     }
 }
 
+/// Where a clock is wrong, what it says and what it should. The error's text is read on both hosts.
+fn in_words(error: Error) -> Error {
+    let (bound, limit, now, or) = match error {
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            ("not valid before", not_before, time, "")
+        }
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            ("valid until", not_after, time, ", or the certificate was not renewed")
+        }
+        other => return other,
+    };
+    let (limit, now) = (moment(limit), moment(now));
+    Error::General(format!(
+        "its certificate is {bound} {limit}, and it is {now} by the clock of the host that looks at it: the clock of one of \
+         the two is wrong{or}; have both set by NTP"
+    ))
+}
+
+fn moment(at: UnixTime) -> String {
+    let at = i64::try_from(at.as_secs()).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    at.map_or_else(
+        || "after the year 9999".into(),
+        |at| format!("{} {:02}:{:02}:{:02} UTC", at.date(), at.hour(), at.minute(), at.second()),
+    )
+}
+
 fn only_13() -> Error {
     Error::PeerIncompatible(rustls::PeerIncompatible::Tls13RequiredForQuic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_wrong_clock_is_said_with_both_times() {
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let early = CertificateError::NotValidYetContext { time: at(1_795_603_606), not_before: at(1_795_862_494) };
+        let late = CertificateError::ExpiredContext { time: at(1_796_122_018), not_after: at(1_795_949_194) };
+        let (early, late) = (in_words(early.into()).to_string(), in_words(late.into()).to_string());
+        assert!(
+            early.contains("not valid before 2026-11-28 10:41:34 UTC, and it is 2026-11-25 10:46:46 UTC"),
+            "{early}"
+        );
+        assert!(late.contains("valid until 2026-11-29 10:46:34 UTC") && late.contains("not renewed"), "{late}");
+        let other = Error::from(CertificateError::UnknownIssuer);
+        assert_eq!(in_words(other.clone()), other);
+        assert_eq!(moment(at(u64::MAX)), "after the year 9999");
+    }
 }
