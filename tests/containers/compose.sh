@@ -65,4 +65,15 @@ docker kill "$(container seed3)" >/dev/null
 agrees() { "$work/poll" verify "$file" --polls 504 --url "$(url seed1)" --url "$(url seed2)"; }
 wait_for "every tally to be right from both survivors" 60 agrees
 compose exec -T seed1 /odeon hosts
-echo "containers: all tallies right before and after the kill"
+
+echo "down and up"
+convention() { compose exec -T seed1 /odeon --json status | sed -n 's/.*"convention": *"\([^"]*\)".*/\1/p'; }
+before=$(convention)
+[ -n "$before" ] || { echo "the status says no convention"; exit 1; }
+compose down -t 20
+compose up -d --no-build seed1 seed2 seed3
+for seed in seed1 seed2 seed3; do wait_for "$seed to be healthy again" 90 healthy $seed; done
+[ "$(convention)" = "$before" ] || { echo "it was $before before, and is $(convention) now"; exit 1; }
+wait_for "every tally to be right again" 60 agrees
+compose exec -T seed1 /odeon status
+echo "containers: all tallies right before and after the kill, and after down and up"
