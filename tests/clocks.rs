@@ -27,7 +27,7 @@ fn a_host_whose_clock_is_wrong_is_told_both_times() {
     let convention = Convention::one(&[]);
     let (peer, token) = (convention.agents[0].quic.clone(), convention.token("voter"));
     for (offset, says) in
-        [("-3d", "its certificate is not valid before 20"), ("+3d", "its certificate is valid until 20")]
+        [("-3d", "its certificate is not valid before 20"), ("+3d", "its certificate is expired, valid until 20")]
     {
         let (name, ip, data) = convention.next_place();
         let program = at(offset, scripts.path());

@@ -135,10 +135,10 @@ impl From<ConnectionError> for Closed {
                 text: String::from_utf8_lossy(&close.reason).into_owned(),
             },
             ConnectionError::ConnectionClosed(close) => {
-                let text = String::from_utf8_lossy(&close.reason).into_owned();
+                let text = words(&String::from_utf8_lossy(&close.reason));
                 Self { code: None, by_peer: true, text: if text.is_empty() { close.to_string() } else { text } }
             }
-            ConnectionError::TransportError(error) => Self { code: None, by_peer: false, text: error.reason },
+            ConnectionError::TransportError(error) => Self { code: None, by_peer: false, text: words(&error.reason) },
             ConnectionError::LocallyClosed => {
                 Self { code: Some(Code::Done), by_peer: false, text: "closed by this agent".into() }
             }
@@ -146,6 +146,11 @@ impl From<ConnectionError> for Closed {
             other => Self { code: None, by_peer: false, text: other.to_string() },
         }
     }
+}
+
+/// Without what rustls puts before the words of our own verifiers.
+fn words(reason: &str) -> String {
+    reason.strip_prefix("unexpected error: ").unwrap_or(reason).to_owned()
 }
 
 impl fmt::Display for Closed {

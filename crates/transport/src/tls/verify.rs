@@ -234,7 +234,7 @@ fn in_words(error: Error) -> Error {
             ("not valid before", not_before, time, "")
         }
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
-            ("valid until", not_after, time, ", or the certificate was not renewed")
+            ("expired, valid until", not_after, time, ", or the certificate was not renewed")
         }
         other => return other,
     };
