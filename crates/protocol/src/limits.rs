@@ -109,6 +109,10 @@ pub const TYPES_MAX: usize = 4096;
 pub const CREATIONS_WAITING_MAX: usize = 4096;
 /// Ends of children that wait until the host of their parents takes them; later ones are not told, and that is logged.
 pub const CHILD_ENDS_KEPT: usize = 64 << 10;
+/// Blocks of serials whose process is gone of which an agent tells a host that is not there, once it is again.
+pub const LOSSES_KEPT: usize = 64 << 10;
+/// A troupe that an agent does not use for so long is one that it does not know.
+pub const TROUPE_KEPT_FOR: Duration = Duration::from_secs(60);
 /// Members of one troupe.
 pub const TROUPE_MEMBERS_MAX: usize = 4096;
 /// Hosts of one convention.

@@ -29,6 +29,13 @@ impl<T: Clone> Untold<T> {
         self.waiting.push_back(news);
     }
 
+    /// Forgets the oldest beyond so many, unless a batch is under way.
+    pub(super) fn keep_last(&mut self, count: usize) {
+        let beyond = if self.under_way { 0 } else { self.waiting.len().saturating_sub(count) };
+        self.waiting.drain(..beyond);
+        self.first += beyond as u64;
+    }
+
     /// The next batch and the number of its first; nothing if none waits, or one is under way.
     pub(super) fn begin(&mut self, at_most: usize) -> Option<(u64, Vec<T>)> {
         if self.under_way || self.waiting.is_empty() {
@@ -61,6 +68,10 @@ mod tests {
         assert_eq!(untold.begin(2), Some((0, vec![1, 2])));
         untold.push(4);
         untold.end(2);
-        assert_eq!((untold.len(), untold.begin(9)), (2, Some((2, vec![3, 4]))));
+        untold.keep_last(1);
+        assert_eq!((untold.len(), untold.begin(9)), (1, Some((3, vec![4]))));
+        untold.push(5);
+        untold.keep_last(1);
+        assert_eq!(untold.len(), 2, "one batch is under way");
     }
 }

@@ -276,6 +276,10 @@ impl Controller {
         });
         for (node, boot, dead) in members {
             let before = self.watched.boots.insert(node, boot).filter(|before| *before < boot);
+            if before.is_some() {
+                // What could be said to nobody.
+                self.send_lost(node);
+            }
             let over = if dead { Some(boot) } else { before };
             let Some(over) = over else { continue };
             if self.watched.dead.get(&node).is_none_or(|known| *known < over) {
