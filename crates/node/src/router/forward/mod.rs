@@ -380,6 +380,10 @@ impl Router {
             Route::Peer(node) if matches!(origin, Origin::Peer(_)) && !planted::is(Fault::ForwardInsteadOfBounce) => {
                 self.moved(header, frame, &format!("on node {node} now"));
             }
+            Route::Peer(_) if matches!(origin, Origin::Process(_)) && self.is_waited_for(header, &frame) => {
+                let name = name_of(&frame).unwrap_or_default();
+                self.hold(&name, frame);
+            }
             Route::Peer(node) => self.push_peer(node, header, frame),
             // For an earlier start of this agent: where its name is now the sender's agent finds out as well.
             Route::Nobody(Reason::HostLost)
@@ -390,6 +394,16 @@ impl Router {
             Route::Troupe => self.pass_to_troupe(origin, header.to, frame),
             Route::Nobody(reason) => self.undeliverable(header, frame, reason, Turn::Last),
         }
+    }
+
+    /// Whether others wait for the name of a message that its sender's process sends to a place: they may have been taken
+    /// back from their way there. A fence goes where it is sent, so that it follows what went there.
+    fn is_waited_for(&self, header: &Header, frame: &[u8]) -> bool {
+        !self.holds.is_empty()
+            && matches!(header.kind, Kind::Tell | Kind::Ask)
+            && !header.has(flags::FENCE)
+            && frame::extensions_of(frame).troupe().is_none()
+            && name_of(frame).is_some_and(|name| self.holds.has(&name))
     }
 
     /// Whether a message is for a former bearer of a name for whose next one others wait: sent to the former one it

@@ -277,6 +277,27 @@ async fn what_follows_a_message_that_went_back_goes_back_too_though_the_name_is_
     assert_eq!(world.out(W2).await.len(), 1);
 }
 
+/// The connection of the lane ended, say, as the other agent has started anew.
+#[tokio::test]
+async fn what_follows_a_message_that_was_taken_back_on_its_way_waits_with_it() {
+    let mut world = World::new();
+    let name: Arc<str> = "n".into();
+    let place = Known { place: at(FAR, 3, 9), epoch: 4 };
+    let tell = |sequence, to| {
+        let tell = message(Kind::Tell, at(ME, 2, 1), to, Some("n"));
+        tell.with_header(Header { flow: 5, sequence, ..tell.header })
+    };
+    world.take(W1, &tell(0, Direct::NONE));
+    world.router.resolved(&name, place);
+    let (_, sent) = world.peers.frames.lock().pop().unwrap();
+    let unsent = Undelivered { unsent: vec![sent.bytes().clone()], unknown: Vec::new() };
+    world.router.undelivered(unsent, &Why::not_run(Reason::Unreachable, "its link has ended"));
+    world.take(W1, &tell(1, place.place));
+    assert!(world.far().is_empty(), "it would be handled before the first");
+    world.router.resolved(&name, place);
+    assert_eq!(world.far().iter().map(|frame| frame.header.sequence).collect::<Vec<_>>(), [0, 1]);
+}
+
 #[tokio::test]
 async fn a_message_does_not_go_round_for_ever() {
     let mut world = World::new();
