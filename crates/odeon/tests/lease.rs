@@ -97,6 +97,16 @@ async fn a_process_says_that_its_named_actors_rest_whenever_a_lease_has_run_out(
     }
 }
 
+/// The agent refuses those that come once the lease has run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_says_under_which_epoch_it_was_made() {
+    let (agent, one, _two) = pair().await;
+    agent.place_at(1);
+    one.named::<Counter>("replies").ask(Count).await.unwrap();
+    let epochs = agent.reply_epochs();
+    assert!(epochs.len() == 1 && epochs[0] > 0, "{epochs:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_actor_in_the_middle_of_a_message_is_not_at_rest() {
     let (agent, one, two) = pair().await;

@@ -169,7 +169,7 @@ impl Runtime<Id> for &mut Out {
     }
 
     fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
-        // Set once for each suspicion of this agent's own.
+        // Set at each probe of its own that has failed.
         self.suspicions += u64::from(matches!(event, Timer::ChangeSuspectToDown { .. }));
         self.timers.push((event, after));
     }
@@ -276,7 +276,8 @@ impl Gossip {
         let late = self.due().map_or(Duration::ZERO, |due| now.since(due));
         if late >= LATE {
             self.put_off_verdicts(now, late);
-            self.suspects.clear();
+            // Asked at once: their answers have not been heard meanwhile, or their verdicts not come.
+            self.suspects.values_mut().for_each(|suspicion| *suspicion = Suspicion { since: now, ask_at: now });
         }
         let later = self.timers.split_off(&(now, u64::MAX));
         let mut due: Vec<Timer<Id>> = mem::replace(&mut self.timers, later).into_values().collect();
@@ -382,7 +383,8 @@ impl Gossip {
         for (timer, after) in mem::take(&mut self.out.timers) {
             if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
                 let own = Suspicion { since: now, ask_at: now + ASKED_AFTER };
-                self.suspects.insert((*member_id, *incarnation), own);
+                let known = self.suspects.entry((*member_id, *incarnation)).or_insert(own);
+                known.ask_at = known.ask_at.min(own.ask_at);
             }
             self.timer_count += 1;
             self.timers.insert((now + after, self.timer_count), timer);
@@ -426,7 +428,7 @@ impl Gossip {
         up * 2 <= among.len() && among.len() > 1
     }
 
-    /// How often this agent has suspected a host, by its own probes.
+    /// How often a probe of this agent's own has failed.
     #[must_use]
     pub fn suspicions(&self) -> u64 {
         self.out.suspicions

@@ -138,6 +138,9 @@ impl Controller {
     fn start_unnamed(&mut self, spec: &Spec, policy: Policy, worker: WorkerId) -> Result<Placement, Refusal> {
         // Its process may have taken its time.
         self.check_here(spec)?;
+        if spec.parent.serial.is_troupe() && self.is_dead(spec.parent.node, spec.parent.boot) {
+            return Err(refusal(Reason::HostLost, "the host that kept the troupe is gone"));
+        }
         let serial =
             self.next_serial(worker).ok_or_else(|| refusal(Reason::WorkerLost, "the worker ended just now"))?;
         let record = Record {

@@ -28,8 +28,8 @@ const REFRESH: Duration = Duration::from_secs(1);
 pub(super) struct Troupes {
     kept: BTreeMap<Serial, Troupe>,
     next: Serial,
-    /// Troupes of other agents that are being asked about.
-    asking: BTreeSet<Direct>,
+    /// Troupes of other agents that are being asked about, and whether they are to be asked for more then.
+    asking: BTreeMap<Direct, bool>,
     asked_at: Option<Instant>,
 }
 
@@ -223,6 +223,10 @@ impl Controller {
     }
 
     pub(super) fn end_troupe(&mut self, troupe: Direct, kill: bool) {
+        if troupe.node == self.me() && !self.is_here(troupe) {
+            // Of an earlier start, and gone with it.
+            return;
+        }
         if !self.is_here(troupe) {
             let (convention, request) =
                 (self.parts.convention.clone(), PeerRequest::End { target: Address::Troupe(troupe), kill });
@@ -296,17 +300,23 @@ impl Controller {
         if self.is_here(troupe) {
             return self.refresh_own(troupe, grow);
         }
-        if !self.troupes.asking.insert(troupe) {
+        if let Some(grow_then) = self.troupes.asking.get_mut(&troupe) {
+            *grow_then |= grow;
             return;
         }
+        self.troupes.asking.insert(troupe, false);
         let used = self.parts.router.troupe_used(troupe);
         let (convention, request) = (self.parts.convention.clone(), PeerRequest::Troupe { troupe, grow, used });
         let asked = async move { convention.call(troupe.node, request, CALL_WAIT).await };
         self.begin(asked, move |controller, answer| {
-            controller.troupes.asking.remove(&troupe);
+            let grow_then = controller.troupes.asking.remove(&troupe) == Some(true);
             let why = match answer {
                 Ok(PeerReply::Troupe { members, room }) => {
-                    return controller.parts.router.troupe(troupe, &members, room);
+                    controller.parts.router.troupe(troupe, &members, room);
+                    if grow_then && !grow {
+                        controller.refresh(troupe, true);
+                    }
+                    return;
                 }
                 Ok(PeerReply::Refused(why)) => why,
                 Ok(other) => refusal(Reason::Protocol, format!("its keeper answered {other:?}")),
@@ -396,7 +406,7 @@ impl Controller {
         }
         if self.troupes.asked_at.is_none_or(|at| at.elapsed() >= REFRESH) {
             self.troupes.asked_at = Some(Instant::now());
-            for troupe in self.parts.router.troupes() {
+            for troupe in self.parts.router.troupes_in_use() {
                 if !self.is_here(troupe) {
                     self.refresh(troupe, false);
                 }

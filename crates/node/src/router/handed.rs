@@ -61,6 +61,14 @@ impl Handed {
         }
     }
 
+    /// A message has come back, and it is not said from which member.
+    pub(super) fn remove_from_any(&mut self, flow: Flow, number: u32) {
+        let has_some =
+            |(member, flows): (&Direct, &HashMap<Flow, Numbers, Fast>)| flows.contains_key(&flow).then_some(*member);
+        let members: Vec<_> = self.members.iter().filter_map(has_some).collect();
+        members.into_iter().for_each(|member| self.remove(member, flow, number, 1));
+    }
+
     fn forget(&mut self, member: Direct, flow: Flow) -> Option<Numbers> {
         let flows = self.members.get_mut(&member)?;
         let numbers = flows.remove(&flow);
@@ -122,6 +130,15 @@ mod tests {
         assert_eq!(handed.take(at(9), (at(1), 5)), [(u32::MAX - 2, 1), (u32::MAX, 2)]);
         handed.remove(at(8), (at(1), 5), 1, 1);
         assert!(handed.members.is_empty());
+    }
+
+    #[test]
+    fn what_came_back_from_nobody_knows_whom_is_told_of_nobody() {
+        let mut handed = Handed::default();
+        handed.add((at(4), at(8)), &message(3));
+        handed.add((at(4), at(9)), &message(4));
+        handed.remove_from_any((at(1), 5), 4);
+        assert_eq!(handed.flows(|_| true), [(at(8), at(4), (at(1), 5))]);
     }
 
     #[test]

@@ -279,9 +279,9 @@ impl Handle {
         self.with(|router| router.troupes.take_used(troupe))
     }
 
-    /// The troupes that are used here.
-    pub(crate) fn troupes(&self) -> Vec<Direct> {
-        self.with(|router| router.troupes.known().collect())
+    /// The troupes that are used here; others are forgotten.
+    pub(crate) fn troupes_in_use(&self) -> Vec<Direct> {
+        self.with(|router| router.troupes.in_use(router.now))
     }
 
     /// The process that an address of this host belongs to.

@@ -4,8 +4,9 @@
 
 use super::{handed::Handed, hash::Fast};
 use odeon_protocol::{
-    Direct,
+    Direct, Time,
     frame::{Header, Kind},
+    limits::TROUPE_KEPT_FOR,
 };
 use std::collections::HashMap;
 
@@ -30,6 +31,8 @@ struct View {
     asked: bool,
     /// The members that took a message since the keeper was told.
     used: Vec<Direct>,
+    /// When one did last, or the members became known.
+    used_at: Time,
 }
 
 /// All troupes that were used here.
@@ -44,8 +47,8 @@ pub(crate) struct Troupes {
 
 impl Troupes {
     /// Replaces the members.
-    pub(crate) fn set(&mut self, troupe: Direct, members: &[Direct], room: bool) {
-        let view = self.views.entry(troupe).or_default();
+    pub(crate) fn set(&mut self, troupe: Direct, members: &[Direct], room: bool, now: Time) {
+        let view = self.views.entry(troupe).or_insert_with(|| View { used_at: now, ..View::default() });
         for gone in view.members.iter().filter(|member| !members.contains(member)) {
             self.in_hand.remove(gone);
         }
@@ -63,8 +66,9 @@ impl Troupes {
     }
 
     /// Takes the member for a message and counts it: the own host first, unless its best has twice as much in hand.
-    pub(crate) fn pick(&mut self, troupe: Direct, message: &Header) -> Pick {
+    pub(crate) fn pick(&mut self, troupe: Direct, message: &Header, now: Time) -> Pick {
         let Some(view) = self.views.get_mut(&troupe) else { return Pick::Unknown };
+        view.used_at = now;
         let in_hand = |member: &Direct| self.in_hand.get(member).copied().unwrap_or(0);
         let least = |local: bool| {
             let of_kind = view.members.iter().filter(|member| (member.node == message.from.node) == local);
@@ -102,6 +106,11 @@ impl Troupes {
         self.handed.remove(member, (sender, flow), number, 1);
     }
 
+    /// A message for a troupe comes back from an agent that does not say from which member: from an earlier start of it.
+    pub(crate) fn came_back_from_any(&mut self, (sender, flow): (Direct, u32), number: u32) {
+        self.handed.remove_from_any((sender, flow), number);
+    }
+
     /// An ask of that actor was answered, forwarded or given back.
     pub(crate) fn ask_ended(&mut self, of: Direct) {
         self.lessen(of, 1);
@@ -133,9 +142,18 @@ impl Troupes {
         used
     }
 
-    /// The troupes that are used here.
-    pub(crate) fn known(&self) -> impl Iterator<Item = Direct> {
-        self.views.keys().copied()
+    /// The troupes that are used here; forgets those that have not been for [`TROUPE_KEPT_FOR`].
+    pub(crate) fn in_use(&mut self, now: Time) -> Vec<Direct> {
+        let in_hand = &mut self.in_hand;
+        self.views.retain(|_, view| {
+            let busy = view.members.iter().any(|member| in_hand.get(member).is_some_and(|count| *count > 0));
+            let kept = busy || now.since(view.used_at) < TROUPE_KEPT_FOR;
+            if !kept {
+                in_hand.retain(|member, _| !view.members.contains(member));
+            }
+            kept
+        });
+        self.views.keys().copied().collect()
     }
 
     fn lessen(&mut self, member: Direct, count: u32) {
@@ -159,7 +177,7 @@ mod tests {
     }
 
     fn picked(troupes: &mut Troupes) -> (u64, bool) {
-        match troupes.pick(place(1, 1), &tell()) {
+        match troupes.pick(place(1, 1), &tell(), Time::ZERO) {
             Pick::Member { member, wants_more } => (member.serial.0, wants_more),
             Pick::Unknown => panic!("no member"),
         }
@@ -168,8 +186,8 @@ mod tests {
     #[test]
     fn the_least_busy_member_takes_it_and_growth_is_asked_for_once() {
         let mut troupes = Troupes::default();
-        assert_eq!(troupes.pick(place(1, 1), &tell()), Pick::Unknown);
-        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], true);
+        assert_eq!(troupes.pick(place(1, 1), &tell(), Time::ZERO), Pick::Unknown);
+        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], true, Time::ZERO);
         assert_eq!(picked(&mut troupes), (10, false));
         assert_eq!(picked(&mut troupes), (11, false));
         assert_eq!(picked(&mut troupes), (10, true));
@@ -182,7 +200,7 @@ mod tests {
     #[test]
     fn the_own_host_goes_first_unless_it_has_twice_as_much() {
         let mut troupes = Troupes::default();
-        troupes.set(place(1, 1), &[place(1, 10), place(2, 20)], false);
+        troupes.set(place(1, 1), &[place(1, 10), place(2, 20)], false, Time::ZERO);
         assert_eq!(picked(&mut troupes).0, 10);
         assert_eq!(picked(&mut troupes).0, 20);
         assert_eq!(picked(&mut troupes).0, 10);
@@ -191,11 +209,26 @@ mod tests {
     }
 
     #[test]
+    fn a_troupe_that_is_not_used_any_more_is_forgotten_unless_a_member_has_something() {
+        let mut troupes = Troupes::default();
+        let later = Time::ZERO + TROUPE_KEPT_FOR;
+        troupes.set(place(1, 1), &[place(1, 10)], false, Time::ZERO);
+        assert_eq!(picked(&mut troupes).0, 10);
+        troupes.set(place(1, 2), &[place(1, 20)], false, Time::ZERO);
+        troupes.set(place(1, 3), &[place(1, 30)], false, later);
+        let mut used = troupes.in_use(later);
+        used.sort_unstable();
+        assert_eq!(used, [place(1, 1), place(1, 3)]);
+        troupes.settled(&Header { from: place(1, 10), correlation: 1, ..Header::new(Kind::Settled) });
+        assert_eq!(troupes.in_use(later), [place(1, 3)]);
+    }
+
+    #[test]
     fn a_member_that_is_gone_takes_nothing() {
         let mut troupes = Troupes::default();
-        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], false);
+        troupes.set(place(1, 1), &[place(1, 10), place(1, 11)], false, Time::ZERO);
         troupes.member_gone(place(1, 1), place(1, 10));
         troupes.lose(|member| member == place(1, 11));
-        assert_eq!(troupes.pick(place(1, 1), &tell()), Pick::Unknown);
+        assert_eq!(troupes.pick(place(1, 1), &tell(), Time::ZERO), Pick::Unknown);
     }
 }

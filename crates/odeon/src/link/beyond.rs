@@ -95,9 +95,10 @@ impl Outside for Beyond {
     fn answer(&self, answer: Answer) {
         let Answer { to, correlation, codec, result } = answer;
         // The flow keeps it before whatever is told of the flow later.
-        let (from, flow) = self.0.receiving.answered(to, correlation).unwrap_or((self.0.me, 0));
+        let (from, from_epoch, flow) = self.0.receiving.answered(to, correlation).unwrap_or((self.0.me, 0, 0));
         self.0.counting.changed();
         let header = Header { class: Class::Urgent, codec, to, from, flow, correlation, ..Header::new(Kind::Reply) };
+        let header = Header { from_epoch, ..header };
         match result.and_then(|body| check_size("the reply", body.len(), true).map(|()| body)) {
             Ok(body) => self.0.push(&header, &[], &body),
             Err(error) => {

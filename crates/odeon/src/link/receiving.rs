@@ -160,10 +160,10 @@ impl Receiving {
     }
 
     /// An ask is being answered. Returns the actor that was asked and the flow, if the ask came from there.
-    pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<(Direct, u32)> {
+    pub(super) fn answered(&self, asker: Direct, correlation: u64) -> Option<(Direct, u64, u32)> {
         let (flow, sequence) = self.asked.lock().remove(&(asker, correlation))?;
         flow.end(sequence, Ended::Answered);
-        Some((flow.receiver, flow.flow))
+        Some((flow.receiver, flow.epoch, flow.flow))
     }
 
     /// An ask is not answered from here: it goes back, or was forwarded.

@@ -49,6 +49,8 @@ struct State {
     epoch: u64,
     said: Vec<(usize, ToAgent)>,
     frames: HashMap<Kind, u64>,
+    /// The epochs of those that sent replies.
+    reply_epochs: Vec<u64>,
     listens_at: Option<SocketAddr>,
     /// Creates and sends without a name go to this process.
     place_at: Option<usize>,
@@ -166,6 +168,11 @@ impl Agent {
         self.lock().frames.get(&kind).copied().unwrap_or(0)
     }
 
+    /// Under which epochs replies were sent, in order.
+    pub(crate) fn reply_epochs(&self) -> Vec<u64> {
+        self.lock().reply_epochs.clone()
+    }
+
     /// Where the actors that are created go from now on.
     pub(crate) fn place_at(&self, process: usize) {
         self.lock().place_at = Some(process);
@@ -213,6 +220,9 @@ impl Agent {
         let frame = Frame::read(bytes.clone().freeze()).unwrap();
         let mut state = self.lock();
         *state.frames.entry(frame.header.kind).or_default() += 1;
+        if frame.header.kind == Kind::Reply {
+            state.reply_epochs.push(frame.header.from_epoch);
+        }
         if frame.header.kind == Kind::Control {
             let message: ToAgent = control::decode(&frame.body()).unwrap();
             state.said.push((from, message.clone()));

@@ -156,6 +156,15 @@ impl<'a> Extensions<'a> {
         })
     }
 
+    /// Why the message came back, if it did.
+    #[must_use]
+    pub fn reason(self) -> Option<Reason> {
+        self.flatten().find_map(|extension| match extension {
+            Extension::Reason { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+
     /// Who waits for the answer to an ask that was forwarded, and under which number.
     #[must_use]
     pub fn reply_to(self) -> Option<(Direct, u64)> {

@@ -98,7 +98,6 @@ impl Controller {
             warn!(workers = resting.len(), "the lease was not renewed in time: named actors rest");
         }
         self.kill_workers(restless, "the lease was not renewed in time, and its named actors do not rest");
-        self.drop_named_troupes();
     }
 
     /// Ends all named actors: their names are lost to other hosts.

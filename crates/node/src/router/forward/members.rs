@@ -35,7 +35,7 @@ impl Router {
         if header.bounced() >= BOUNCES_MAX {
             return self.give_back(&frame, &Why::not_run(Reason::Full, "no member of the troupe took the message"));
         }
-        match self.troupes.pick(troupe, &header) {
+        match self.troupes.pick(troupe, &header, self.now) {
             Pick::Member { member, wants_more } => {
                 if wants_more {
                     self.events.push(Event::TroupeBusy { troupe });
@@ -93,7 +93,7 @@ impl Router {
     pub(crate) fn troupe(&mut self, troupe: Direct, members: &[Direct], room: bool) {
         // A troupe is no member of another.
         let members: Vec<_> = members.iter().copied().filter(|member| !member.serial.is_troupe()).collect();
-        self.troupes.set(troupe, &members, room);
+        self.troupes.set(troupe, &members, room, self.now);
         if members.is_empty() {
             return;
         }
@@ -143,8 +143,17 @@ impl Router {
     /// There is no such troupe.
     pub(crate) fn troupe_missing(&mut self, troupe: Direct, why: &Why) {
         self.troupes.remove(troupe);
-        for held in self.holds.release(&troupe_name(troupe)) {
-            self.without_troupe(troupe, &held.frame, why);
+        // Where a troupe has no member, or its keeper is out of reach, its name is nowhere else.
+        let is_gone = matches!(
+            why.reason,
+            Reason::NoSuchActor | Reason::ActorStopped | Reason::WorkerLost | Reason::HostLost | Reason::Fenced
+        );
+        for mut held in self.holds.release(&troupe_name(troupe)) {
+            match self.age(&mut held) {
+                Err(late) => self.give_up((&held.frame, Direct::NONE), &late),
+                Ok(()) if is_gone => self.without_troupe(troupe, &held.frame, why),
+                Ok(()) => self.give_up((&held.frame, Direct::NONE), why),
+            }
         }
     }
 }

@@ -26,6 +26,10 @@ impl Router {
         }
         if !header.has(flags::FENCE) {
             self.troupes.came_back(header.from, (header.to, header.flow), header.sequence);
+            let (troupe, reason) = (frame::extensions_of(&bytes).troupe(), frame::extensions_of(&bytes).reason());
+            if troupe.is_some() && reason == Some(Reason::Moved) {
+                self.troupes.came_back_from_any((header.to, header.flow), header.sequence);
+            }
         }
         let Ok(back) = Frame::read(bytes.freeze()) else { return };
         if let Some(troupe) = back.troupe().filter(|_| header.has(flags::FENCE)) {
