@@ -62,7 +62,7 @@ echo "a container is killed"
 saved() { [ "$("$work/poll" saved "$(docker volume inspect -f '{{.Mountpoint}}' "${project}_seed1")/poll.sqlite")" = 5664 ]; }
 wait_for "all responses to be saved" 60 saved
 docker kill "$(container seed3)" >/dev/null
-agrees() { "$work/poll" verify "$file" --polls 504 --url "$(url seed1)" --url "$(url seed2)"; }
+agrees() { timeout 20 "$work/poll" verify "$file" --polls 504 --url "$(url seed1)" --url "$(url seed2)"; }
 wait_for "every tally to be right from both survivors" 60 agrees
 compose exec -T seed1 /odeon hosts
 

@@ -125,6 +125,21 @@ fn denied_as_error(answer: Answer) -> Result<Answer, ProposeError> {
     }
 }
 
+/// A leader's own start says where it is, as nobody else sees it for it; it may have been said before this agent led.
+fn with_own_address(shared: &Shared, commands: &Arc<Vec<Command>>) -> Arc<Vec<Command>> {
+    let own = |command: &Command| matches!(command, Command::BootStarted { node, .. } if *node == shared.me);
+    if !commands.iter().any(own) {
+        return commands.clone();
+    }
+    let said = |command: &Command| match command {
+        Command::BootStarted { node, boot, level, .. } if *node == shared.me => {
+            Command::BootStarted { node: *node, boot: *boot, address: shared.own_address(), level: *level }
+        }
+        other => other.clone(),
+    };
+    Arc::new(commands.iter().map(said).collect())
+}
+
 async fn decide(shared: &Shared, commands: Arc<Vec<Command>>, until: Instant) -> Result<Vec<Answer>, ProposeError> {
     loop {
         let attempt = (Instant::now() + ATTEMPT).min(until);
@@ -134,7 +149,7 @@ async fn decide(shared: &Shared, commands: Arc<Vec<Command>>, until: Instant) ->
         }
         let outcome = match &shared.group {
             Some(group) if leader.is_none_or(|leader| leader == shared.me) => {
-                log(group, commands.clone(), attempt).await
+                log(group, with_own_address(shared, &commands), attempt).await
             }
             _ => forward(shared, leader, &commands, attempt).await,
         };

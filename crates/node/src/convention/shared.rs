@@ -187,12 +187,19 @@ impl Shared {
 
     /// The address that this agent tells others; unspecified where only they can see it.
     pub(crate) fn says_address(&self) -> String {
+        match &self.advertise {
+            None if !self.leads() => self.peers.listens_on().to_string(),
+            _ => self.own_address(),
+        }
+    }
+
+    /// The address of this agent where nobody else sees it: for the leader's own start. Of an agent that listens on every
+    /// interface it is the one by which it reaches others.
+    pub(crate) fn own_address(&self) -> String {
         let listens = self.peers.listens_on();
         match &self.advertise {
             Some(address) => address.clone(),
-            None if listens.ip().is_unspecified() && self.leads() => {
-                SocketAddr::new(own_ip(listens), listens.port()).to_string()
-            }
+            None if listens.ip().is_unspecified() => SocketAddr::new(own_ip(listens), listens.port()).to_string(),
             None => listens.to_string(),
         }
     }
