@@ -367,11 +367,11 @@ impl Router {
     }
 
     fn deliver(&mut self, origin: Origin, header: &Header, frame: BytesMut) {
+        if self.goes_behind_others(origin, header, &frame) {
+            let name = name_of(&frame).unwrap_or_default();
+            return self.hold(&name, frame);
+        }
         match self.table.route(header.to) {
-            Route::Process(_) if self.waits_for_a_successor(header, &frame) => {
-                let name = name_of(&frame).unwrap_or_default();
-                self.hold(&name, frame);
-            }
             Route::Process(process) => self.push_process(process, header, frame),
             Route::Stopping(process) => match name_of(&frame) {
                 Some(name) => self.hold(&name, frame),
@@ -379,10 +379,6 @@ impl Router {
             },
             Route::Peer(node) if matches!(origin, Origin::Peer(_)) && !planted::is(Fault::ForwardInsteadOfBounce) => {
                 self.moved(header, frame, &format!("on node {node} now"));
-            }
-            Route::Peer(_) if matches!(origin, Origin::Process(_)) && self.is_waited_for(header, &frame) => {
-                let name = name_of(&frame).unwrap_or_default();
-                self.hold(&name, frame);
             }
             Route::Peer(node) => self.push_peer(node, header, frame),
             // For an earlier start of this agent: where its name is now the sender's agent finds out as well.
@@ -396,28 +392,21 @@ impl Router {
         }
     }
 
-    /// Whether others wait for the name of a message that its sender's process sends to a place: they may have been taken
-    /// back from their way there. A fence goes where it is sent, so that it follows what went there.
-    fn is_waited_for(&self, header: &Header, frame: &[u8]) -> bool {
-        !self.holds.is_empty()
-            && matches!(header.kind, Kind::Tell | Kind::Ask)
-            && !header.has(flags::FENCE)
-            && frame::extensions_of(frame).troupe().is_none()
-            && name_of(frame).is_some_and(|name| self.holds.has(&name))
-    }
-
-    /// Whether a message is for a former bearer of a name for whose next one others wait: sent to the former one it
-    /// would come back and be taken for an earlier one than they.
-    fn waits_for_a_successor(&self, header: &Header, frame: &[u8]) -> bool {
+    /// Whether a message goes behind others that wait for its name: where its actor is on this host, if that is a former
+    /// bearer, from which it would come back and be taken for an earlier one than they; where it is on another, if the
+    /// sender's process sends it to the place, as they may have been taken back on their way there. But a fence goes where it
+    /// is sent, so that it follows what went there.
+    fn goes_behind_others(&self, origin: Origin, header: &Header, frame: &[u8]) -> bool {
         if self.holds.is_empty() || !matches!(header.kind, Kind::Tell | Kind::Ask) {
             return false;
         }
-        if frame::extensions_of(frame).troupe().is_some() {
-            return false;
+        let name = frame::extensions_of(frame).to_name().filter(|name| self.holds.has(name));
+        let Some(name) = name.filter(|_| frame::extensions_of(frame).troupe().is_none()) else { return false };
+        match self.table.route(header.to) {
+            Route::Process(_) => self.table.name(name).is_none_or(|known| known.place != header.to),
+            Route::Peer(_) => matches!(origin, Origin::Process(_)) && !header.has(flags::FENCE),
+            Route::Stopping(_) | Route::Troupe | Route::Nobody(_) => false,
         }
-        let waits =
-            |name: &String| self.holds.has(name) && self.table.name(name).is_none_or(|known| known.place != header.to);
-        name_of(frame).as_ref().is_some_and(waits)
     }
 
     fn push_process(&mut self, process: WorkerId, header: &Header, frame: BytesMut) {
