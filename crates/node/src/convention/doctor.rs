@@ -126,7 +126,7 @@ pub(super) async fn examine(shared: &Arc<Shared>) -> Facts {
         feature_level: shared.feature_level,
         leader,
         listens_on: shared.peers.listens_on().to_string(),
-        address: address_of(shared, shared.me).unwrap_or_else(|| shared.says_address()),
+        address: address_of(shared, shared.me).unwrap_or_else(|| shared.own_address()),
         hosts,
         not_asked: left_out.len(),
         dialled_back,

@@ -187,14 +187,11 @@ impl Shared {
 
     /// The address that this agent tells others; unspecified where only they can see it.
     pub(crate) fn says_address(&self) -> String {
-        match &self.advertise {
-            None if !self.leads() => self.peers.listens_on().to_string(),
-            _ => self.own_address(),
-        }
+        self.advertise.clone().unwrap_or_else(|| self.peers.listens_on().to_string())
     }
 
-    /// The address of this agent where nobody else sees it: for the leader's own start. Of an agent that listens on every
-    /// interface it is the one by which it reaches others.
+    /// The same where nobody else sees this agent: a founder's, and the leader's at its start. Of one that listens on every
+    /// interface it is the address by which it reaches others.
     pub(crate) fn own_address(&self) -> String {
         let listens = self.peers.listens_on();
         match &self.advertise {

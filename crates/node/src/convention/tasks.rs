@@ -252,7 +252,7 @@ fn founder(shared: &Shared) -> Joiner {
         node: shared.me,
         key_hash: shared.identity.key().public().hash(),
         name: shared.data.host().to_owned(),
-        address: shared.says_address(),
+        address: shared.own_address(),
         boot: shared.boot,
         role: Role::Voter,
         witness: shared.witness,
