@@ -12,7 +12,11 @@ use std::time::Duration;
 /// For a host that is back to be heard.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// Out of the others' reach, or not running.
+/// A host may be given up so long after it is back: that was decided while it was away, and logged late, by a slow disk
+/// or the next leader.
+const LOGGED: Duration = Duration::from_secs(10);
+
+/// When a host was out of the others' reach, or did not run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Away {
     /// From when, if it is away.
@@ -22,10 +26,28 @@ pub(super) struct Away {
 }
 
 impl Away {
-    /// How long it is, or was the last time.
+    /// It is away from now on, or is not.
+    fn look(&mut self, away: bool, now: Time) {
+        match (self.since, away) {
+            (None, true) => {
+                // Who was back for a moment only has perhaps not been heard.
+                let goes_on = self.last.filter(|(_, until)| now.since(*until) < SHORT);
+                self.since = Some(goes_on.map_or(now, |(from, _)| from));
+            }
+            (Some(from), false) => {
+                self.since = None;
+                let longer = |(from, until): &(Time, Time), other: Time| until.since(*from) > now.since(other);
+                let late = self.last.filter(|last| now.since(last.1) < LOGGED && longer(last, from));
+                self.last = late.or(Some((from, now)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The longest absence for which it may be given up now.
     pub(super) fn lasts(&self, now: Time) -> Duration {
-        let last = self.last.map(|(from, until)| until.since(from));
-        self.since.map(|since| now.since(since)).or(last).unwrap_or_default()
+        let last = self.last.filter(|(_, until)| now.since(*until) < LOGGED).map(|(from, until)| until.since(from));
+        self.since.map(|since| now.since(since)).max(last).unwrap_or_default()
     }
 }
 
@@ -168,20 +190,44 @@ impl World {
                 | Fault::FullDisk => {}
             }
         }
-        for (host, Away { since, last }) in self.away.iter_mut().enumerate() {
+        for (host, was) in self.away.iter_mut().enumerate() {
             let away = self.lasting.iter().any(|lasting| match lasting.fault {
                 Fault::Split => lasting.host == host || lasting.other == host,
                 fault => lasting.host == host && fault.is_outage(),
             });
-            match (*since, away) {
-                (None, true) => {
-                    // Who was back for a moment only has perhaps not been heard.
-                    let goes_on = last.filter(|(_, until)| self.now.since(*until) < SHORT);
-                    *since = Some(goes_on.map_or(self.now, |(from, _)| from));
-                }
-                (Some(from), false) => (*since, *last) = (None, Some((from, self.now))),
-                _ => {}
-            }
+            was.look(away, self.now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_absence_counts_for_a_while_after_it_is_over() {
+        let mut away = Away::default();
+        for (seconds, is_away, lasts) in [
+            (10, true, 0),
+            (41, true, 31),
+            (41, false, 31),
+            // It is back for long enough to be heard, and away again before the log says that it was given up.
+            (45, true, 31),
+            (46, false, 31),
+            (50, false, 31),
+            (51, false, 0),
+            (60, true, 0),
+            (61, false, 1),
+            // So shortly that it is the same absence.
+            (62, true, 2),
+            (90, true, 30),
+        ] {
+            away.look(is_away, at(seconds));
+            assert_eq!(away.lasts(at(seconds)).as_secs(), lasts, "at {seconds}");
         }
     }
 }
