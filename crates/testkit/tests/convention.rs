@@ -59,6 +59,15 @@ fn an_outage_of_the_whole_network_gives_nobody_up() {
 }
 
 #[test]
+fn a_convention_that_was_off_for_a_while_or_a_weekend_forms_again() {
+    const HOUR: u64 = 3600;
+    show();
+    for (seed, seconds) in (0..8).zip([1, 5, 20, 60, HOUR, 24 * HOUR, 72 * HOUR, 72 * HOUR]) {
+        convention::down_and_up(seed, Duration::from_secs(seconds)).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
 fn a_leader_whose_disk_is_full_is_replaced() {
     show();
     for (seed, seconds) in (0..4).zip([10, 20, 40, 60]) {

@@ -76,6 +76,14 @@ pub fn outage(seed: u64, lasts: Duration) -> Result<Report, Broken> {
     world::World::new(seed).run(|world| world.outage(lasts))
 }
 
+/// Every host ends at once, without a word, and all start again so much later.
+///
+/// # Errors
+/// What does not hold.
+pub fn down_and_up(seed: u64, lasts: Duration) -> Result<Report, Broken> {
+    world::World::new(seed).run(|world| world.down_and_up(lasts))
+}
+
 /// The leader's disk is full for so long, and nothing else happens.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod breaking;
 mod disks;
+mod outages;
 mod voters;
 
 use super::{
@@ -124,19 +125,6 @@ impl World {
             }),
             Err(what) => Err(Broken { seed: self.seed, what, story: self.story }),
         }
-    }
-
-    /// Nobody reaches anybody for a while.
-    pub(super) fn outage(&mut self, lasts: Duration) -> Result<(), String> {
-        self.form()?;
-        let until = self.now + lasts;
-        let cut = |host| Lasting { fault: Fault::Cut, host, other: host, until };
-        self.lasting.extend((0..self.machines.len()).map(cut));
-        self.set_ways();
-        while self.now <= until {
-            self.step()?;
-        }
-        self.until_agreed(AGREES)
     }
 
     /// Things break, and heal.
