@@ -25,6 +25,9 @@ impl Controller {
 
     pub(in crate::controller) fn finish(&mut self, name: &Arc<str>, outcome: &Result<Placement, Refusal>) {
         let Some(work) = self.names.work.remove(name) else { return };
+        if let Ok(placement) = outcome {
+            self.names.heard.of(placement.epoch);
+        }
         tracing::debug!(name = &**name, outcome = ?outcome.as_ref().map(|p| (p.place, p.epoch)), waiters = work.waiters.len(), "done");
         let mut outcome = outcome.clone();
         for waiter in work.waiters {

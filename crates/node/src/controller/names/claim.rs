@@ -215,6 +215,7 @@ impl Controller {
     }
 
     fn granted(&mut self, name: &Arc<str>, (worker, serial): (WorkerId, Serial), declaration: Declaration, epoch: u64) {
+        self.names.heard.of(epoch);
         if !self.workers.get(&worker).is_some_and(crate::controller::processes::Worker::takes_actors) {
             // Lost while the claim was under way: this grant is followed by another.
             return self.claim(name, declaration, epoch);

@@ -11,15 +11,19 @@
 //! ```
 //!
 //! - **N-1.** What was begun for a step that is over changes nothing.
-//! - **N-2.** A host that another has chosen for a name claims it, and passes it to no third: hosts never wait for one
+//! - **N-2.** What this agent's copy of the directory says counts only if it has come as far as what this agent was told
+//!   ([`heard`]).
+//! - **N-3.** A host that another has chosen for a name claims it, and passes it to no third: hosts never wait for one
 //!   another in a circle.
 
 mod answers;
 mod claim;
 mod find;
+mod heard;
 mod life;
 
 use super::{CALL_WAIT, Controller, Placement, Record, Reply, create::wait_of, refusal};
+use heard::Heard;
 use odeon_cluster::directory::{Declaration, NameRecord, NameState};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial,
@@ -53,6 +57,7 @@ pub(super) struct Names {
     releasing: usize,
     /// When actors were started again after a failure.
     restarts: HashMap<Arc<str>, Vec<Instant>>,
+    heard: Heard,
 }
 
 impl Names {
@@ -224,8 +229,9 @@ impl Controller {
     fn look(&mut self, name: &Arc<str>, stale: bool) {
         let Some(work) = self.names.work.get_mut(name) else { return };
         work.step = Step::Looking;
-        let record = self.parts.convention.directory(|directory| directory.name(name).cloned());
-        if !stale && (record.is_some() || work.starts) {
+        let (record, epoch) =
+            self.parts.convention.directory(|directory| (directory.name(name).cloned(), directory.epoch()));
+        if !stale && self.names.heard.is_in(epoch) && (record.is_some() || work.starts) {
             return self.decide(name, record);
         }
         let (convention, asked) = (self.parts.convention.clone(), name.clone());
