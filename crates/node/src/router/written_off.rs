@@ -4,10 +4,13 @@
 //! Others come back when later ones of their flow were sent on already: messages that had not left, or the fence after which
 //! their sender's process writes them off. They go back to it, since sent on they would be handled after the later ones.
 //!
+//! And of what came back to go elsewhere, the copy that waits until the other agent says that it has it counts no more: if that
+//! one is lost first, the message has not run there.
+//!
 //! - **W-1.** That a sender's process is gone changes nothing: what it has sent may still be handled.
 //! - **W-2.** Each is remembered for [`COMES_BACK_FOR`], beyond the end of the start of an agent that had it: that one's next
-//!   start may send it back. At most [`WRITTEN_OFF_KEPT`] messages are remembered, and as many flows; beyond it the oldest are
-//!   forgotten.
+//!   start may send it back. At most [`WRITTEN_OFF_KEPT`] messages are remembered, as many that came back, and as many flows;
+//!   beyond it the oldest are forgotten.
 
 use super::hash::Fast;
 use odeon_protocol::{
@@ -46,6 +49,9 @@ pub(super) struct WrittenOff {
     oldest: VecDeque<(Time, Message)>,
     sent_on: HashMap<Flow, SentOn, Fast>,
     oldest_sent_on: VecDeque<(Time, Flow)>,
+    /// Messages that came back to go elsewhere, each with how often it had before.
+    came_back: HashSet<(Message, u16), Fast>,
+    oldest_came_back: VecDeque<(Time, (Message, u16))>,
 }
 
 impl WrittenOff {
@@ -65,6 +71,25 @@ impl WrittenOff {
     /// Whether what comes back is one of them.
     pub(super) fn has(&self, returned: &Header) -> bool {
         !self.messages.is_empty() && self.messages.contains(&(returned.to, returned.flow, returned.sequence))
+    }
+
+    /// That message came back, and goes elsewhere.
+    pub(super) fn came_back(&mut self, returned: &Header, now: Time) {
+        let sent = ((returned.to, returned.flow, returned.sequence), returned.bounced());
+        if returned.flow == 0 || !self.came_back.insert(sent) {
+            return;
+        }
+        self.oldest_came_back.push_back((now, sent));
+        if self.oldest_came_back.len() > WRITTEN_OFF_KEPT
+            && let Some((_, oldest)) = self.oldest_came_back.pop_front()
+        {
+            self.came_back.remove(&oldest);
+        }
+    }
+
+    /// Whether this very copy of a message came back.
+    pub(super) fn has_come_back(&self, message: &Header) -> bool {
+        !self.came_back.is_empty() && self.came_back.contains(&(message_of(message), message.bounced()))
     }
 
     /// A message that waited for its name goes to that place.
@@ -125,6 +150,9 @@ impl WrittenOff {
         while let Some((_, message)) = self.oldest.pop_front_if(|(at, _)| is_old(*at)) {
             self.messages.remove(&message);
         }
+        while let Some((_, sent)) = self.oldest_came_back.pop_front_if(|(at, _)| is_old(*at)) {
+            self.came_back.remove(&sent);
+        }
         while let Some((_, flow)) = self.oldest_sent_on.pop_front_if(|(at, _)| is_old(*at)) {
             let used = self.sent_on.get(&flow).map(|flow| flow.at).filter(|at| !is_old(*at));
             match used {
@@ -137,6 +165,9 @@ impl WrittenOff {
         }
         if self.messages.is_empty() {
             self.messages.shrink_to(64);
+        }
+        if self.came_back.is_empty() {
+            self.came_back.shrink_to(64);
         }
     }
 }

@@ -67,6 +67,9 @@ impl Router {
             let why = Why { may_have_run, ..why.clone() };
             for frame in frames {
                 let Ok((header, _)) = Header::read(&frame) else { continue };
+                if may_have_run && self.written_off.has_come_back(&header) {
+                    continue;
+                }
                 if header.kind == Kind::Ask {
                     let _ = self.asks.remove(&ask_key(&header, &frame));
                 }

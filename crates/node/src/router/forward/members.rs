@@ -68,9 +68,8 @@ impl Router {
 
     /// Another agent's message for a troupe goes back to that agent, which chooses the member.
     fn not_chosen_here(&mut self, troupe: Direct, header: Header, frame: BytesMut) {
-        let from = self.of_this_start(troupe);
-        if let Some(frame) = through(troupe, (header, from), frame) {
-            self.bounce(&frame, &format!("{} is a troupe", troupe_name(troupe)));
+        if let Some(frame) = through(troupe, (header, troupe), frame) {
+            self.bounce(frame, &format!("{} is a troupe", troupe_name(troupe)));
         }
     }
 

@@ -361,7 +361,7 @@ impl Router {
             }
         }
         if matches!(origin, Origin::Peer(_)) && self.bounced.has(header.from, header.flow, header.to) {
-            return self.bounce(&frame, "its name has been elsewhere since");
+            return self.bounce(frame, "its name has been elsewhere since");
         }
         self.deliver(origin, &header, frame);
     }

@@ -70,8 +70,8 @@ impl Router {
         let origin = self.origin_of(header.from);
         if matches!(origin, Origin::Peer(_)) && self.sends_back(&header, held.was, known) {
             self.bounced.add(&header, held.was);
-            frame::set_to(&mut held.frame, self.of_this_start(held.was), 0);
-            self.bounce(&held.frame, &format!("{name} is at {} now", known.place));
+            frame::set_to(&mut held.frame, held.was, 0);
+            self.bounce(held.frame, &format!("{name} is at {} now", known.place));
             return None;
         }
         self.follow(&header, held.was, known.place);

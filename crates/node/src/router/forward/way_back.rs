@@ -5,7 +5,7 @@ use crate::router::back::{self, BOUNCES_MAX, Why};
 use bytes::BytesMut;
 use odeon_protocol::{
     Direct, Reason,
-    frame::{self, Frame, Header, Kind, flags},
+    frame::{self, Frame, Header, Kind, flags, to_of},
 };
 
 impl Router {
@@ -48,7 +48,10 @@ impl Router {
                     // It came to the place all the same, as the first one came back.
                     let mut message = message;
                     frame::set_to(&mut message, header.from, header.from_epoch);
-                    return self.bounce(&message, "its name has been elsewhere since");
+                    return self.bounce(message, "its name has been elsewhere since");
+                }
+                if matches!(origin, Origin::Peer(_)) {
+                    self.written_off.came_back(header, self.now);
                 }
                 return self.hold_for_another(name, message, header.from, Turn::First);
             }
@@ -113,19 +116,17 @@ impl Router {
     }
 
     /// A name that is not on this host: its sender's agent has to send it there.
-    pub(super) fn moved(&mut self, header: &Header, mut frame: BytesMut, text: &str) {
+    pub(super) fn moved(&mut self, header: &Header, frame: BytesMut, text: &str) {
         let text = format!("{} is {text}", header.to);
         if name_of(&frame).is_none() {
             return self.give_back(&frame, &Why::not_run(Reason::NoSuchActor, text));
         }
         self.bounced.add(header, header.to);
-        frame::set_to(&mut frame, self.of_this_start(header.to), 0);
-        self.bounce(&frame, &text);
+        self.bounce(frame, &text);
     }
 
-    /// The place if it is of this start of this agent, or else the agent's own: what goes back is from there, since the other
-    /// agent takes nothing of anybody else.
-    pub(super) fn of_this_start(&self, place: Direct) -> Direct {
+    /// The place if it is of this start of this agent, or else the agent's own.
+    fn of_this_start(&self, place: Direct) -> Direct {
         if self.is_of_this_start(place) { place } else { self.me }
     }
 
@@ -133,9 +134,12 @@ impl Router {
         (place.node, place.boot) == (self.me.node, self.me.boot)
     }
 
-    /// Sends a name's message back to its sender's agent, which sends it where the name is.
-    pub(super) fn bounce(&mut self, frame: &[u8], text: &str) {
-        self.give_back(frame, &Why::not_run(Reason::Moved, text));
+    /// Sends a name's message back to its sender's agent, which sends it where the name is. It goes back from a place of this
+    /// start, since the other agent takes nothing of anybody else.
+    pub(super) fn bounce(&mut self, mut frame: BytesMut, text: &str) {
+        let to = self.of_this_start(to_of(&frame).unwrap_or(Direct::NONE));
+        frame::set_to(&mut frame, to, 0);
+        self.give_back(&frame, &Why::not_run(Reason::Moved, text));
     }
 
     /// Gives a message back to its sender; an ask that was forwarded also fails for whoever asked.

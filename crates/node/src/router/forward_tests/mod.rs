@@ -298,6 +298,41 @@ async fn what_follows_a_message_that_was_taken_back_on_its_way_waits_with_it() {
     assert_eq!(world.far().iter().map(|frame| frame.header.sequence).collect::<Vec<_>>(), [0, 1]);
 }
 
+/// The other agent has started anew: it sends the message back, but its word that it has it is still on its way.
+#[tokio::test]
+async fn what_came_back_to_go_elsewhere_is_not_given_back_when_the_host_is_lost() {
+    let mut world = World::new();
+    let ask = message(Kind::Ask, at(ME, 2, 1), at(FAR, 3, 9), Some("n"));
+    let ask = ask.with_header(Header { flow: 5, correlation: 8, ..ask.header });
+    world.take(W1, &ask);
+    let (_, first) = world.peers.frames.lock().pop().unwrap();
+    let moved = back::returned(&first, &Why::not_run(Reason::Moved, "gone with an earlier start of its agent"));
+    world.take_from_far(&Frame::read(moved.freeze()).unwrap());
+    let lost = |frame: &Frame| Undelivered { unsent: Vec::new(), unknown: vec![frame.bytes().clone()] };
+    let why = Why::not_run(Reason::HostLost, "lost");
+    world.router.undelivered(lost(&first), &why);
+    world.router.resolved(&"n".into(), Known { place: at(NodeId(3), 2, 2), epoch: 4 });
+    let (to, second) = world.peers.frames.lock().pop().unwrap();
+    assert_eq!((to, second.header.kind, second.header.sequence), (NodeId(3), Kind::Ask, 0));
+    // There it may have run.
+    world.router.undelivered(lost(&second), &why);
+    let out = world.out(W1).await;
+    let seen: Vec<_> = out.iter().map(|frame| (frame.header.kind, frame.header.from, frame.header.bounced())).collect();
+    assert_eq!(seen, [(Kind::Returned, at(NodeId(3), 2, 2), 1)]);
+}
+
+/// Its sender's agent takes nothing of a start that is over.
+#[tokio::test]
+async fn all_that_goes_back_for_an_earlier_start_of_this_agent_is_from_this_one() {
+    let mut world = World::new();
+    for sequence in 0..2 {
+        let tell = message(Kind::Tell, at(FAR, 2, 1), Direct { boot: Boot(9), ..at(ME, 3, 8) }, Some("n"));
+        world.take_from_far(&tell.with_header(Header { flow: 16, sequence, ..tell.header }));
+    }
+    let seen: Vec<_> = world.far().iter().map(|back| (back.header.kind, back.header.from)).collect();
+    assert_eq!(seen, [(Kind::Returned, at(ME, 0, 0)); 2]);
+}
+
 #[tokio::test]
 async fn a_message_does_not_go_round_for_ever() {
     let mut world = World::new();
