@@ -1,17 +1,14 @@
 //! A convention of two builds: this one, and one of the next feature level, as while hosts are upgraded one by one.
 
-use crate::harness::{Agent, Convention, executable, wait_for};
+use crate::{
+    builds::build,
+    harness::{Agent, Convention, executable, wait_for},
+};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-
-/// The executable of a build of the next level.
-fn next_build() -> PathBuf {
-    let path = std::env::var_os("ODEON_NEXT").expect("ODEON_NEXT names an odeon built with --features next-level");
-    std::path::absolute(PathBuf::from(path)).expect("a path")
-}
 
 /// Three voters with workers of this build.
 struct Mixed {
@@ -23,7 +20,8 @@ struct Mixed {
 impl Mixed {
     /// Two agents of this build and, joined last, one of the next.
     fn start() -> Self {
-        let (next, probe) = (next_build(), executable("probe").to_str().expect("UTF-8").to_owned());
+        let (next, probe) =
+            (build("ODEON_NEXT", "next-level"), executable("probe").to_str().expect("UTF-8").to_owned());
         let worker = ["--worker", probe.as_str()];
         let mut convention = Convention::start(2, &worker);
         let (peer, token) = (convention.agents[0].quic.clone(), convention.token("voter"));

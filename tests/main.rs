@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod book;
+mod builds;
 mod capabilities;
 mod clocks;
 mod counters;

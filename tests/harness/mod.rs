@@ -120,9 +120,9 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Starts an agent and does not wait for it.
-    fn spawn(name: &str, ip: &str, data: &Path, args: &[&str]) -> Self {
+    fn spawn(program: &Path, (name, ip): (&str, &str), data: &Path, args: &[&str]) -> Self {
         let quic = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").to_string();
-        Self::spawn_at(name, &quic, data, args)
+        Self::spawn_of(program, name, &quic, data, args)
     }
 
     /// Starts an agent at an address that another had before, and does not wait for it.
@@ -179,7 +179,7 @@ impl Agent {
 
     /// Starts an agent that is expected to fail; what it said last.
     pub(crate) fn fails(name: &str, ip: &str, data: &Path, args: &[&str]) -> Ran {
-        Self::spawn(name, ip, data, args).ends()
+        Self::spawn(&executable("odeon"), (name, ip), data, args).ends()
     }
 
     /// Runs a command against this agent.
@@ -276,6 +276,7 @@ impl Drop for Following {
 #[derive(Debug)]
 pub(crate) struct Convention {
     pub(crate) agents: Vec<Agent>,
+    program: PathBuf,
     root: TempDir,
     third_byte: u8,
 }
@@ -285,20 +286,29 @@ static NEXT: AtomicU8 = AtomicU8::new(10);
 impl Convention {
     /// One bootstrapped agent with these workers.
     pub(crate) fn one(args: &[&str]) -> Self {
+        Self::one_of(&executable("odeon"), args)
+    }
+
+    fn one_of(program: &Path, args: &[&str]) -> Self {
         // Its own loopback network, so that tests running side by side never share a listener's address.
         let third_byte = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = tempfile::tempdir().expect("a temporary directory");
         let mut all = vec!["--bootstrap"];
         all.extend_from_slice(args);
         let ip = format!("127.0.{third_byte}.1");
-        let mut first = Agent::spawn("h1", &ip, &root.path().join("h1"), &all);
+        let mut first = Agent::spawn(program, ("h1", &ip), &root.path().join("h1"), &all);
         first.ready();
-        Self { agents: vec![first], root, third_byte }
+        Self { agents: vec![first], program: program.to_owned(), root, third_byte }
     }
 
     /// That many agents, joined with voter tokens, with the same arguments.
     pub(crate) fn start(hosts: u8, args: &[&str]) -> Self {
-        let mut convention = Self::one(args);
+        Self::of(&executable("odeon"), hosts, args)
+    }
+
+    /// As [`Self::start`], of another build.
+    pub(crate) fn of(program: &Path, hosts: u8, args: &[&str]) -> Self {
+        let mut convention = Self::one_of(program, args);
         let token = convention.token("voter");
         for _ in 1..hosts {
             convention.spawn(&token, args);
@@ -320,7 +330,7 @@ impl Convention {
         let peer = self.agents[0].quic.clone();
         let mut all = vec!["--join", &peer, "--token", token];
         all.extend_from_slice(args);
-        self.agents.push(Agent::spawn(&name, &ip, &data, &all));
+        self.agents.push(Agent::spawn(&self.program, (&name, &ip), &data, &all));
         self.agents.last_mut().expect("it was pushed")
     }
 
@@ -338,7 +348,7 @@ impl Convention {
             let old = &self.agents[index];
             (old.name.clone(), old.ip.clone(), old.data.clone())
         };
-        self.agents[index] = Agent::spawn(&name, &ip, &data, args);
+        self.agents[index] = Agent::spawn(&self.program, (&name, &ip), &data, args);
         self.agents[index].ready();
     }
 }

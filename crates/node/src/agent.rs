@@ -380,7 +380,8 @@ fn watch_ready(
     let convention = convention.clone();
     tokio::spawn(async move {
         convention.ready().await;
-        if waits_for.wait_for(Option::is_none).await.is_err() {
+        // It may be stopping instead.
+        if !convention.is_ready() || waits_for.wait_for(Option::is_none).await.is_err() {
             return;
         }
         metrics.ready.set(1);

@@ -54,4 +54,5 @@ pub use time::Time;
 /// The version of everything in this crate that crosses a process boundary.
 ///
 /// Two processes speak to each other only if theirs are equal; the `Hello` exchange says so in words.
-pub const PROTOCOL_VERSION: u8 = 1;
+/// With the Cargo feature `next-protocol` it is the next one, for tests of what two such builds say to each other.
+pub const PROTOCOL_VERSION: u8 = if cfg!(feature = "next-protocol") { 2 } else { 1 };

@@ -24,10 +24,12 @@ const SEARCH: Duration = Duration::from_millis(800);
 /// Between two looks behind the ways in while a voter is missed: at first, and at most.
 const MISSED: Duration = Duration::from_secs(1);
 const MISSED_MAX: Duration = Duration::from_secs(60);
+/// What a line names of the reasons.
+const REASONS: usize = 3;
 
 /// Looks for the leader when asked to, until the agent stops.
 pub(crate) async fn seek(shared: Arc<Shared>, ways_in: Vec<String>) {
-    let (mut fruitless, mut missed) = (0u32, Missed::default());
+    let (mut fruitless, mut missed, mut said) = (0u32, Missed::default(), String::new());
     loop {
         let asked = tokio::select! {
             () = shared.seek.notified() => true,
@@ -35,8 +37,12 @@ pub(crate) async fn seek(shared: Arc<Shared>, ways_in: Vec<String>) {
         };
         let heard = if asked { ask_all(&shared).await } else { true };
         fruitless = if heard { 0 } else { fruitless + 1 };
-        if fruitless % 20 == 1 {
-            tracing::info!("waiting for another member of the convention to answer");
+        if fruitless > 0 {
+            let why = unreached(&shared);
+            if fruitless % 20 == 1 || why != said {
+                tracing::info!(%why, "waiting for another member of the convention to answer");
+                said = why;
+            }
         }
         if missed.is_due(&shared) || !heard {
             for way_in in &ways_in {
@@ -47,6 +53,14 @@ pub(crate) async fn seek(shared: Arc<Shared>, ways_in: Vec<String>) {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// Why those who might know a leader are not reached, as far as there were dials.
+fn unreached(shared: &Shared) -> String {
+    let failing = shared.sources().into_iter().filter_map(|node| shared.peers.failing(node));
+    let mut whys: Vec<String> = failing.map(|failing| failing.why).take(REASONS).collect();
+    whys.dedup();
+    whys.join("; ")
 }
 
 /// When to look for a voter that no connection is open to. Others may have elected a leader without it, at an address

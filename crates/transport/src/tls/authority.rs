@@ -17,9 +17,11 @@ use std::{
 use time::OffsetDateTime;
 
 /// How long a leaf certificate is valid.
-pub const LEAF_LIFE: Duration = Duration::from_secs(24 * 3600);
+///
+/// With the Cargo feature `brief-certificates` a minute, for tests that see certificates run out.
+pub const LEAF_LIFE: Duration = Duration::from_secs(if cfg!(feature = "brief-certificates") { 60 } else { 24 * 3600 });
 /// How far its start lies back, for hosts whose clocks are behind.
-const BACKDATED: Duration = Duration::from_secs(300);
+const BACKDATED: Duration = Duration::from_secs(if cfg!(feature = "brief-certificates") { 5 } else { 300 });
 /// How long the authority is valid: a convention that outlives this rotates its root.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
