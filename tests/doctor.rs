@@ -74,6 +74,7 @@ fn three_healthy_hosts_and_one_that_is_killed() {
         let named = looked.looks().iter().any(|(what, text)| *what == "host" && text.starts_with("h3 at "));
         named.then_some(())
     });
+    wait_for("the log to name it", || convention.agents[0].log().contains("host h3 is down").then_some(()));
 }
 
 #[test]

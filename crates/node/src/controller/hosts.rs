@@ -1,4 +1,5 @@
-//! Hosts, for processes that watch them: those that are there first, then each that comes, changes or goes.
+//! Hosts, for processes that watch them: those that are there first, then each that comes, changes or goes. And for who reads
+//! the log: which are down.
 //!
 //! - **H-1.** What waits for a process is a set of hosts: of each only the newest state is told, however slow it reads.
 //! - **H-2.** A host is there while it belongs and is not taken for down; this one always.
@@ -8,6 +9,7 @@ use super::Controller;
 use odeon_cluster::{HostView, Liveness};
 use odeon_protocol::{HostInfo, NodeId, WorkerId, control::FromAgent};
 use std::collections::{BTreeMap, BTreeSet};
+use tracing::{info, warn};
 
 /// Who watches, and what was seen last.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) struct Watchers {
     /// Processes, each with the hosts of which it is to be told.
     waiting: BTreeMap<WorkerId, BTreeSet<NodeId>>,
     there: BTreeMap<NodeId, HostInfo>,
+    /// The hosts that are down, as the log says.
+    down: BTreeSet<NodeId>,
 }
 
 impl Watchers {
@@ -29,6 +33,22 @@ impl Watchers {
         if self.waiting.is_empty() {
             self.there.clear();
         }
+    }
+
+    /// Takes who is down now; those that were not before, and those that are there again.
+    fn look_for_down<'a>(&mut self, hosts: &'a [HostView]) -> (Vec<&'a str>, Vec<&'a str>) {
+        let before = std::mem::take(&mut self.down);
+        let was_down = |host: &&HostView| before.contains(&host.node);
+        // One that starts again is down until it is up.
+        let is_down = |host: &&HostView| match host.liveness {
+            Liveness::Down => true,
+            Liveness::Up => false,
+            Liveness::Suspect | Liveness::Unknown => was_down(host),
+        };
+        self.down = hosts.iter().filter(is_down).map(|host| host.node).collect();
+        let new = hosts.iter().filter(|host| is_down(host) && !was_down(host));
+        let again = hosts.iter().filter(|host| was_down(host) && !is_down(host));
+        (new.map(|host| &*host.name).collect(), again.map(|host| &*host.name).collect())
     }
 
     /// Takes what is there now; whoever watches is to be told of what differs.
@@ -68,6 +88,13 @@ impl Controller {
     /// A process is gone.
     pub(super) fn forget_watcher(&mut self, process: WorkerId) {
         self.watchers.remove(process);
+    }
+
+    /// Says which hosts are down since the last look, or up again.
+    pub(super) fn say_who_is_down(&mut self, hosts: &[HostView]) {
+        let (down, again) = self.watchers.look_for_down(hosts);
+        down.into_iter().for_each(|host| warn!("host {host} is down: nothing is heard of it any more"));
+        again.into_iter().for_each(|host| info!("host {host} is up again"));
     }
 
     /// Looks at the hosts, and tells of what has changed.
@@ -146,6 +173,20 @@ mod tests {
         assert_eq!(told(&mut watchers, 9), [(2, 1, true), (2, 2, false), (2, 3, true)]);
         watchers.see(hosts(&[(1, true), (3, false)]));
         assert_eq!(told(&mut watchers, 9), [], "nothing has changed");
+    }
+
+    #[test]
+    fn who_is_down_is_said_once_and_when_it_is_up_again() {
+        let mut watchers = Watchers::default();
+        let mut look = |liveness| {
+            let host = HostView { node: NodeId(2), name: "h2".into(), liveness, ..HostView::default() };
+            let (down, again) = watchers.look_for_down(std::slice::from_ref(&host));
+            (down.len(), again.len())
+        };
+        let states = [Liveness::Unknown, Liveness::Up, Liveness::Suspect, Liveness::Down, Liveness::Down];
+        assert_eq!(states.map(&mut look), [(0, 0), (0, 0), (0, 0), (1, 0), (0, 0)]);
+        assert_eq!([Liveness::Unknown, Liveness::Up, Liveness::Up].map(&mut look), [(0, 0), (0, 1), (0, 0)]);
+        assert_eq!(watchers.look_for_down(&[]), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -323,6 +323,7 @@ impl Controller {
         self.parts.metrics.hosts_up.set(up as u64);
         self.parts.metrics.suspicions.set(self.parts.convention.suspicions());
         self.recent.keep_only(&hosts);
+        self.say_who_is_down(&hosts);
         self.sum_messages();
         self.look_after_troupes();
         self.look_for_listeners();
