@@ -275,13 +275,12 @@ impl Controller {
             others.map(|member| (member.node, member.boot, member.dead || member.standing != Standing::In)).collect()
         });
         for (node, boot, dead) in members {
-            let before = self.watched.boots.insert(node, boot).filter(|before| *before < boot);
-            if before.is_some() {
+            let is_new = self.watched.boots.insert(node, boot).is_some_and(|before| before < boot);
+            if is_new {
                 // What could be said to nobody.
                 self.send_lost(node);
             }
-            let over = if dead { Some(boot) } else { before };
-            let Some(over) = over else { continue };
+            let Some(over) = over_of(boot, is_new, dead) else { continue };
             if self.watched.dead.get(&node).is_none_or(|known| *known < over) {
                 self.watched.dead.insert(node, over);
                 self.host_dead(node, over);
@@ -330,5 +329,24 @@ impl Controller {
         self.look_for_hosts();
         self.tell_of_hosts();
         self.expire_creators();
+    }
+}
+
+/// The last start of an agent that is over for good, where another one follows or it is given up. Between two starts that the
+/// directory has known there may be others, that ended before they were known: actors may live there all the same.
+fn over_of(boot: Boot, is_new: bool, dead: bool) -> Option<Boot> {
+    if dead { Some(boot) } else { is_new.then(|| Boot(boot.0.saturating_sub(1))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_starts_before_the_one_that_is_known_are_over() {
+        assert_eq!(over_of(Boot(30), false, false), None);
+        // Another one may have begun and ended since 10.
+        assert_eq!(over_of(Boot(30), true, false), Some(Boot(29)));
+        assert_eq!([true, false].map(|is_new| over_of(Boot(30), is_new, true)), [Some(Boot(30)); 2]);
     }
 }
