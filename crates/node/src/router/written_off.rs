@@ -19,7 +19,10 @@ use odeon_protocol::{
     limits::{COMES_BACK_FOR, WRITTEN_OFF_KEPT},
     ring::Ring,
 };
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::Hash,
+};
 
 /// Sender, flow, number.
 pub(super) type Message = (Direct, u32, u32);
@@ -27,6 +30,11 @@ pub(super) type Message = (Direct, u32, u32);
 /// What tells a message from others; flow 0 is none.
 pub(super) const fn message_of(header: &Header) -> Message {
     (header.from, header.flow, header.sequence)
+}
+
+/// The same of one that comes back.
+const fn message_back(returned: &Header) -> Message {
+    (returned.to, returned.flow, returned.sequence)
 }
 
 /// A flow as its sender numbers it.
@@ -42,54 +50,79 @@ struct SentOn {
     at: Time,
 }
 
+/// What was seen for the last while.
+#[derive(Debug)]
+struct Recent<T> {
+    all: HashSet<T, Fast>,
+    oldest: VecDeque<(Time, T)>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { all: HashSet::default(), oldest: VecDeque::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Recent<T> {
+    fn add(&mut self, one: T, now: Time) {
+        if !self.all.insert(one) {
+            return;
+        }
+        self.oldest.push_back((now, one));
+        if self.oldest.len() > WRITTEN_OFF_KEPT
+            && let Some((_, oldest)) = self.oldest.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+    }
+
+    fn has(&self, one: &T) -> bool {
+        !self.all.is_empty() && self.all.contains(one)
+    }
+
+    fn tick(&mut self, now: Time) {
+        while let Some((_, old)) = self.oldest.pop_front_if(|(at, _)| is_old(*at, now)) {
+            self.all.remove(&old);
+        }
+        if self.all.is_empty() {
+            self.all.shrink_to(64);
+        }
+    }
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct WrittenOff {
-    messages: HashSet<Message, Fast>,
-    oldest: VecDeque<(Time, Message)>,
+    given_back: Recent<Message>,
+    /// Messages that came back to go elsewhere, each with how often it had before.
+    came_back: Recent<(Message, u16)>,
     sent_on: HashMap<Flow, SentOn, Fast>,
     oldest_sent_on: VecDeque<(Time, Flow)>,
-    /// Messages that came back to go elsewhere, each with how often it had before.
-    came_back: HashSet<(Message, u16), Fast>,
-    oldest_came_back: VecDeque<(Time, (Message, u16))>,
 }
 
 impl WrittenOff {
     /// That message was given back.
     pub(super) fn add(&mut self, message: Message, now: Time) {
-        if message.1 == 0 || !self.messages.insert(message) {
-            return;
-        }
-        self.oldest.push_back((now, message));
-        if self.oldest.len() > WRITTEN_OFF_KEPT
-            && let Some((_, oldest)) = self.oldest.pop_front()
-        {
-            self.messages.remove(&oldest);
+        if message.1 != 0 {
+            self.given_back.add(message, now);
         }
     }
 
     /// Whether what comes back is one of them.
     pub(super) fn has(&self, returned: &Header) -> bool {
-        !self.messages.is_empty() && self.messages.contains(&(returned.to, returned.flow, returned.sequence))
+        self.given_back.has(&message_back(returned))
     }
 
     /// That message came back, and goes elsewhere.
     pub(super) fn came_back(&mut self, returned: &Header, now: Time) {
-        let sent = ((returned.to, returned.flow, returned.sequence), returned.bounced());
-        if returned.flow == 0 || !self.came_back.insert(sent) {
-            return;
-        }
-        self.oldest_came_back.push_back((now, sent));
-        if self.oldest_came_back.len() > WRITTEN_OFF_KEPT
-            && let Some((_, oldest)) = self.oldest_came_back.pop_front()
-        {
-            self.came_back.remove(&oldest);
+        if returned.flow != 0 {
+            self.came_back.add((message_back(returned), returned.bounced()), now);
         }
     }
 
     /// Whether this very copy of a message came back.
     pub(super) fn has_come_back(&self, message: &Header) -> bool {
-        !self.came_back.is_empty() && self.came_back.contains(&(message_of(message), message.bounced()))
+        self.came_back.has(&(message_of(message), message.bounced()))
     }
 
     /// A message that waited for its name goes to that place.
@@ -146,15 +179,10 @@ impl WrittenOff {
 
     /// Forgets what is long ago.
     pub(super) fn tick(&mut self, now: Time) {
-        let is_old = |at: Time| now.since(at) >= COMES_BACK_FOR;
-        while let Some((_, message)) = self.oldest.pop_front_if(|(at, _)| is_old(*at)) {
-            self.messages.remove(&message);
-        }
-        while let Some((_, sent)) = self.oldest_came_back.pop_front_if(|(at, _)| is_old(*at)) {
-            self.came_back.remove(&sent);
-        }
-        while let Some((_, flow)) = self.oldest_sent_on.pop_front_if(|(at, _)| is_old(*at)) {
-            let used = self.sent_on.get(&flow).map(|flow| flow.at).filter(|at| !is_old(*at));
+        self.given_back.tick(now);
+        self.came_back.tick(now);
+        while let Some((_, flow)) = self.oldest_sent_on.pop_front_if(|(at, _)| is_old(*at, now)) {
+            let used = self.sent_on.get(&flow).map(|flow| flow.at).filter(|at| !is_old(*at, now));
             match used {
                 Some(at) => self.oldest_sent_on.push_back((at, flow)),
                 None => drop(self.sent_on.remove(&flow)),
@@ -163,13 +191,11 @@ impl WrittenOff {
         if self.sent_on.is_empty() {
             self.sent_on.shrink_to(64);
         }
-        if self.messages.is_empty() {
-            self.messages.shrink_to(64);
-        }
-        if self.came_back.is_empty() {
-            self.came_back.shrink_to(64);
-        }
     }
+}
+
+fn is_old(at: Time, now: Time) -> bool {
+    now.since(at) >= COMES_BACK_FOR
 }
 
 /// Of two numbers of one flow.
@@ -202,7 +228,7 @@ mod tests {
         all.tick(Time::ZERO);
         assert!(all.has(&back(4, 2)));
         all.tick(Time::ZERO + COMES_BACK_FOR);
-        assert!(!all.has(&back(4, 2)) && all.oldest.is_empty());
+        assert!(!all.has(&back(4, 2)) && all.given_back.oldest.is_empty());
     }
 
     #[test]
