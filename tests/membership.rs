@@ -110,3 +110,13 @@ fn everything_is_killed_at_once_and_comes_back() {
         assert!(now["epoch"].as_u64() > Some(epoch), "{name} was granted under {epoch}: {now}");
     }
 }
+
+#[test]
+fn an_agent_that_waits_to_be_let_in_stops_with_its_input() {
+    let mut convention = Convention::one(&[]);
+    let token = convention.token("voter");
+    convention.agents[0].kill();
+    let joiner = convention.spawn(&token, &[]);
+    wait_for("it to say that it waits", || joiner.log().contains("waiting to be let in").then_some(()));
+    assert!(joiner.stop(), "{}", joiner.log());
+}

@@ -29,6 +29,7 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
         let agent = tokio::select! {
             started = Agent::start(config.clone()) => started.map_err(|error| failure(&error))?,
             stop = signals::wait() => return stop,
+            () = &mut input_ended => return Ok(()),
         };
         let _embedded = match embedded {
             Some(worker) => Some(worker.attach(agent.connect()).await.map_err(Failure::failed)?),
