@@ -229,10 +229,12 @@ impl Controller {
     fn look(&mut self, name: &Arc<str>, stale: bool) {
         let Some(work) = self.names.work.get_mut(name) else { return };
         work.step = Step::Looking;
-        let (record, epoch) =
-            self.parts.convention.directory(|directory| (directory.name(name).cloned(), directory.epoch()));
-        if !stale && self.names.heard.is_in(epoch) && (record.is_some() || work.starts) {
-            return self.decide(name, record);
+        if !stale {
+            let (record, epoch) =
+                self.parts.convention.directory(|directory| (directory.name(name).cloned(), directory.epoch()));
+            if self.names.heard.is_in(epoch) && (record.is_some() || work.starts) {
+                return self.decide(name, record);
+            }
         }
         let (convention, asked) = (self.parts.convention.clone(), name.clone());
         let name = name.clone();
