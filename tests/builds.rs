@@ -39,8 +39,7 @@ fn a_host_of_another_protocol_version_is_told_so() {
     // A member whose host was upgraded.
     let member = &mut convention.agents[1];
     assert!(member.stop(), "{}", member.log());
-    let (name, quic, data) = (member.name.clone(), member.quic.clone(), member.data.clone());
-    *member = Agent::spawn_of(&apart, &name, &quic, &data, &[]);
+    member.again_as(&apart, &[]);
     let wanted = "speaks another protocol version: run the same Odeon version on both sides";
     says(&convention.agents[1], wanted);
     wait_for("the other side to say so, too", || {
@@ -69,10 +68,7 @@ fn a_convention_whose_certificates_have_run_out_forms_again() {
     convention.agents.iter_mut().for_each(Agent::kill);
     let killed = Instant::now();
     wait_within(2 * BRIEF, "all certificates to run out", || (killed.elapsed() > BRIEF).then_some(()));
-    for agent in &mut convention.agents {
-        let (name, quic, data) = (agent.name.clone(), agent.quic.clone(), agent.data.clone());
-        *agent = Agent::spawn_of(&brief, &name, &quic, &data, &worker);
-    }
+    convention.agents.iter_mut().for_each(|agent| agent.again(&worker));
     convention.agents.iter_mut().for_each(Agent::ready);
     for agent in &convention.agents {
         wait_for("all to be up", || {

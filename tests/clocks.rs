@@ -57,10 +57,7 @@ fn a_convention_that_was_off_for_three_days_forms_again() {
     });
     convention.agents.iter_mut().for_each(Agent::kill);
     let later = at("+72h", scripts.path());
-    for agent in &mut convention.agents {
-        let (name, quic, data) = (agent.name.clone(), agent.quic.clone(), agent.data.clone());
-        *agent = Agent::spawn_of(&later, &name, &quic, &data, &worker);
-    }
+    convention.agents.iter_mut().for_each(|agent| agent.again_as(&later, &worker));
     convention.agents.iter_mut().for_each(Agent::ready);
     for agent in &convention.agents {
         assert_eq!(agent.json(&["hosts"]).as_array().map(Vec::len), Some(3));

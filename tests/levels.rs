@@ -40,8 +40,7 @@ impl Mixed {
     fn begin(&mut self, index: usize, program: &Path) {
         let old = &mut self.convention.agents[index];
         assert!(old.stop(), "{}", old.log());
-        let (name, quic, data) = (old.name.clone(), format!("{}:0", old.ip), old.data.clone());
-        self.convention.agents[index] = Agent::spawn_of(program, &name, &quic, &data, &["--worker", &self.probe]);
+        old.again_as(program, &["--worker", &self.probe]);
     }
 
     fn replace(&mut self, index: usize, program: &Path) {
@@ -145,10 +144,7 @@ fn too_old(mixed: &mut Mixed, this: &Path) {
     let ended = mixed.convention.agents[0].ends();
     let last = ended.err.lines().rev().find(|line| line.starts_with("odeon: ")).unwrap_or_default();
     assert!(ended.code != 0 && last.contains("feature level 2") && last.contains("start an Odeon of"), "{last}");
-    let next = mixed.next.clone();
-    let old = &mixed.convention.agents[0];
-    let (name, quic, data) = (old.name.clone(), format!("{}:0", old.ip), old.data.clone());
-    mixed.convention.agents[0] = Agent::spawn_of(&next, &name, &quic, &data, &["--worker", &mixed.probe]);
+    mixed.convention.agents[0].again_as(&mixed.next, &["--worker", &mixed.probe]);
     mixed.convention.agents[0].ready();
     assert_eq!(mixed.host(0).json(&["note"])["note"], "all hosts are upgraded, says h3");
 }

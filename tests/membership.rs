@@ -8,13 +8,6 @@ fn probe() -> String {
     executable("probe").to_str().expect("UTF-8").to_owned()
 }
 
-/// Starts an agent where it was before, with its data directory.
-fn again(convention: &mut Convention, index: usize, args: &[&str]) {
-    let old = &convention.agents[index];
-    let (name, quic, data) = (old.name.clone(), old.quic.clone(), old.data.clone());
-    convention.agents[index] = Agent::spawn_at(&name, &quic, &data, args);
-}
-
 /// One field of every entry of a list.
 fn all(list: &Value, field: &str) -> BTreeSet<String> {
     list.as_array().expect("a list").iter().map(|entry| entry[field].to_string()).collect()
@@ -34,7 +27,7 @@ fn who_left_or_was_put_out_stays_out() {
     assert_eq!(convention.agents[1].odeon(&["leave"]).code, 0);
     let left = convention.agents[1].ends();
     assert_eq!(left.code, 0, "{left:?}");
-    again(&mut convention, 1, &[]);
+    convention.agents[1].again(&[]);
     let (code, said) = last_line(&mut convention.agents[1]);
     assert!(code != 0 && said.contains("--join"), "{code}: {said}");
 
@@ -42,7 +35,7 @@ fn who_left_or_was_put_out_stays_out() {
     for _ in 0..2 {
         let (code, said) = last_line(&mut convention.agents[2]);
         assert!(code == 6 && said.contains("no longer a member") && said.contains("a token"), "{code}: {said}");
-        again(&mut convention, 2, &[]);
+        convention.agents[2].again(&[]);
     }
     let unknown = convention.agents[0].odeon(&["evict", "h9"]);
     assert!(unknown.code != 0 && unknown.err.contains("h9"), "{unknown:?}");
@@ -69,7 +62,7 @@ fn without_a_majority_names_are_refused_and_all_else_goes_on() {
     let another = convention.agents[0].json(&["create", "probe.counter"]);
     assert_eq!(another["host"], "h1", "{another}");
 
-    again(&mut convention, 1, &worker);
+    convention.agents[1].again(&worker);
     let made = wait_for("two of three to grant names", || {
         let ran = convention.agents[0].odeon(&["create", "probe.counter", "--name", "now"]);
         (ran.code == 0).then_some(ran)
@@ -93,7 +86,7 @@ fn everything_is_killed_at_once_and_comes_back() {
         convention.agents[0].json(&words)
     });
     convention.agents.iter_mut().for_each(Agent::kill);
-    (0..3).for_each(|index| again(&mut convention, index, &worker));
+    (0..3).for_each(|index| convention.agents[index].again(&worker));
     convention.agents.iter_mut().for_each(Agent::ready);
 
     let [tokens_now, known_now] =

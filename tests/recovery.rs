@@ -97,8 +97,7 @@ fn recover(convention: &mut Convention) -> Instant {
     }
     // The creation that no majority granted may be in its log, which counts as a whole.
     assert!(["  8 global", "  9 global"].iter().any(|names| ran.out.contains(names)), "{}", ran.out);
-    let (quic, probe) = (convention.agents[0].quic.clone(), probe());
-    convention.agents[0] = Agent::spawn_at("h1", &quic, &data, &["--worker", &probe]);
+    convention.agents[0].again(&["--worker", &probe()]);
     began
 }
 
@@ -137,12 +136,7 @@ fn a_surviving_voter_has_names_back_and_refuses_those_of_before() {
 fn rejoin(convention: &mut Convention) {
     let (token, peer, probe) = (convention.token("voter"), convention.agents[0].quic.clone(), probe());
     for index in [1, 2] {
-        let (name, quic, data) = {
-            let lost = &convention.agents[index];
-            (lost.name.clone(), lost.quic.clone(), lost.data.clone())
-        };
-        let args = ["--join", &peer, "--token", &token, "--worker", &probe];
-        convention.agents[index] = Agent::spawn_at(&name, &quic, &data, &args);
+        convention.agents[index].again(&["--join", &peer, "--token", &token, "--worker", &probe]);
     }
     [1, 2].into_iter().for_each(|index: usize| convention.agents[index].ready());
     wait_for("three voters", || {

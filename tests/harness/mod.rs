@@ -137,6 +137,17 @@ impl Agent {
         agent
     }
 
+    /// Starts an agent where this one was, with its data directory, and does not wait for it.
+    pub(crate) fn again(&mut self, args: &[&str]) {
+        self.again_as(&self.program.clone(), args);
+    }
+
+    /// The same of another build.
+    pub(crate) fn again_as(&mut self, program: &Path, args: &[&str]) {
+        let (name, quic, data) = (self.name.clone(), self.quic.clone(), self.data.clone());
+        *self = Self::spawn_of(program, &name, &quic, &data, args);
+    }
+
     /// Waits until the agent, which is expected to end by itself, has ended; how, and what it said.
     pub(crate) fn ends(&mut self) -> Ran {
         let status = wait_for("the agent to end", || self.child.try_wait().expect("it can be waited for"));
