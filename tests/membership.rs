@@ -2,7 +2,7 @@
 
 use crate::harness::{Agent, Convention, executable, wait_for};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::UdpSocket};
 
 fn probe() -> String {
     executable("probe").to_str().expect("UTF-8").to_owned()
@@ -105,11 +105,13 @@ fn everything_is_killed_at_once_and_comes_back() {
 }
 
 #[test]
-fn an_agent_that_waits_to_be_let_in_stops_with_its_input() {
+fn an_agent_that_waits_to_be_let_in_keeps_its_port_and_stops_with_its_input() {
     let mut convention = Convention::one(&[]);
     let token = convention.token("voter");
     convention.agents[0].kill();
     let joiner = convention.spawn(&token, &[]);
     wait_for("it to say that it waits", || joiner.log().contains("waiting to be let in").then_some(()));
+    let taken = UdpSocket::bind(&joiner.quic).expect_err("the port is the agent's already");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     assert!(joiner.stop(), "{}", joiner.log());
 }

@@ -27,7 +27,7 @@ use crate::{
 use odeon_protocol::{ConventionId, NodeId, limits::DIAL_BACKS_MAX};
 use odeon_transport::{
     join::JoinToken,
-    quic::{BindError, DialError, Endpoint, Kind, Settings},
+    quic::{DialError, Endpoint, Kind, Settings},
     tls::{Authority, Certificate, Identity, NodeKey},
 };
 use parking_lot::Mutex;
@@ -61,7 +61,8 @@ const WAY_IN: Duration = Duration::from_millis(1500);
 /// See [`StartError`].
 pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, StartError> {
     let data = open_data(config)?;
-    let config = &settle_port(config.clone())?;
+    let (config, socket) = open_port(config.clone())?;
+    let config = &config;
     let key = NodeKey::from_pem(&data.key()).map_err(|error| other(&error))?;
     let known = data.belonging().is_some();
     let belonging = match data.belonging() {
@@ -80,7 +81,7 @@ pub async fn start(config: &Config, large: runtime::Handle) -> Result<Handle, St
     let identity = identity(key, &belonging)?;
     let recovery = Arc::new(AtomicU64::new(belonging.recovery));
     let settings = Settings { large: Some(large.clone()), recovery: recovery.clone(), ..Settings::new(data.boot()) };
-    let endpoint = bind(config, identity, settings)?;
+    let endpoint = Endpoint::on(socket, identity, settings).map_err(|error| other(&error))?;
     if known {
         check_ways_in(config, &endpoint).await?;
     }
@@ -115,30 +116,26 @@ async fn check_ways_in(config: &Config, endpoint: &Endpoint) -> Result<(), Start
     Ok(())
 }
 
-/// The address to be known by while joining; the port may change once it is bound, which the agent's start tells.
+/// The address to be known by while joining.
 fn joins_as(config: &Config) -> String {
     config.advertise.clone().unwrap_or_else(|| config.listen.address.to_string())
 }
 
-/// A default port that is taken moves to a free one. Settled before anything else: a host whose port is taken must not
-/// become a member first.
-fn settle_port(mut config: Config) -> Result<Config, StartError> {
+/// Opens the UDP port before anything else, and keeps it while the host joins: a host whose port is taken must not become
+/// a member. A default port that is taken moves to a free one.
+fn open_port(mut config: Config) -> Result<(Config, UdpSocket), StartError> {
     let address = config.listen.address;
-    if let Err(error) = UdpSocket::bind(address) {
-        let why = error.to_string();
-        config.listen.address = config.listen.fallback().ok_or(StartError::Listen { address, why })?;
-        tracing::info!(taken = %address, %error, "the default port is taken, another one is used");
-    }
-    Ok(config)
-}
-
-/// Opens the UDP port.
-fn bind(config: &Config, identity: Arc<Identity>, settings: Settings) -> Result<Endpoint, StartError> {
-    let address = config.listen.address;
-    Endpoint::bind(address, identity, settings).map_err(|error| match error {
-        BindError::Address { why, .. } => StartError::Listen { address, why: why.to_string() },
-        other => StartError::Other(other.to_string()),
-    })
+    let failed = |address, error: io::Error| StartError::Listen { address, why: error.to_string() };
+    let socket = match (UdpSocket::bind(address), config.listen.fallback()) {
+        (Ok(socket), _) => socket,
+        (Err(error), None) => return Err(failed(address, error)),
+        (Err(error), Some(other)) => {
+            tracing::info!(taken = %address, %error, "the default port is taken, another one is used");
+            UdpSocket::bind(other).map_err(|error| failed(other, error))?
+        }
+    };
+    config.listen.address = socket.local_addr().map_err(|error| failed(address, error))?;
+    Ok((config, socket))
 }
 
 fn open_data(config: &Config) -> Result<DataDir, StartError> {

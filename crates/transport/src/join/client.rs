@@ -2,7 +2,7 @@
 
 use super::{JoinAnswer, JoinHost, JoinRequest, JoinToken, PROTOCOL, Proof, Refused, server::binding};
 use crate::{
-    quic::{Closed, Settings, bind_socket, no_common_protocol},
+    quic::{Closed, Settings, endpoint_on, no_common_protocol},
     tls::{self, Certificate, Identity, NodeKey, Pin, PinJudge, TlsError},
 };
 use odeon_protocol::{
@@ -12,7 +12,7 @@ use odeon_protocol::{
     limits::JOIN_ANSWER_BYTES_MAX,
 };
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -161,12 +161,13 @@ impl JoinError {
 /// # Errors
 /// See [`JoinError`]; nothing has been said to an agent that does not belong to the pinned root.
 pub async fn join(address: SocketAddr, ask: Ask<'_>) -> Result<Joined, JoinError> {
-    let any = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let settings = Settings::new(ask.boot);
-    let (endpoint, _) = bind_socket(any, &settings, None).map_err(|error| JoinError::Local(error.to_string()))?;
+    let opened = UdpSocket::bind((any, 0)).and_then(|socket| endpoint_on(socket, &settings, None));
+    let (endpoint, _) = opened.map_err(|error| JoinError::Local(error.to_string()))?;
     let within = ask.within;
     let outcome = tokio::time::timeout(within, converse(&endpoint, &settings, address, ask)).await;
     endpoint.close(0u32.into(), b"done");

@@ -3,9 +3,9 @@
 use super::{
     connection::{Closed, Code, Connection, Kind, Peer},
     greeting::{self, Greeting},
-    settings::{BindError, RECEIVE_WINDOW, Settings, no_common_protocol},
+    settings::{EndpointError, RECEIVE_WINDOW, Settings, no_common_protocol},
     simulated,
-    socket::{SocketFacts, SocketView, bind_socket},
+    socket::{SocketFacts, SocketView, endpoint_on},
 };
 use crate::{
     join::{self, Admit},
@@ -18,7 +18,12 @@ use odeon_protocol::{
 use parking_lot::Mutex;
 use quinn::ConnectionId;
 use rustls::pki_types::CertificateDer;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{runtime, sync::Semaphore, task::JoinHandle, time::timeout};
 
 /// From an incoming connection's first packet to its greeting.
@@ -146,17 +151,17 @@ fn other_recovery(address: SocketAddr, has: u64, wants: u64) -> String {
 }
 
 impl Endpoint {
-    /// Opens the port. Has to be called within the tokio runtime that is to carry the traffic.
+    /// Takes a bound UDP socket. Has to be called within the tokio runtime that is to carry the traffic.
     ///
     /// # Errors
-    /// The address is taken or not this host's.
-    pub fn bind(listen: SocketAddr, identity: Arc<Identity>, settings: Settings) -> Result<Self, BindError> {
+    /// The socket or the certificate does not work; the socket is closed.
+    pub fn on(socket: UdpSocket, identity: Arc<Identity>, settings: Settings) -> Result<Self, EndpointError> {
         let [control, data, large] = Kind::PROTOCOLS;
         let protocols = [control, data, large, join::PROTOCOL];
         let crypto = tls::server(&identity, &protocols)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(settings.transport_of_strangers()).max_incoming(4 * HANDSHAKES_MAX);
-        let (endpoint, socket) = bind_socket(listen, &settings, Some(server))?;
+        let (endpoint, socket) = endpoint_on(socket, &settings, Some(server))?;
         let (accepting, joins) = (Mutex::default(), Semaphore::new(JOINS_MAX));
         let shared = Shared { identity, settings, socket, accepting, joins };
         Ok(Self { inner: Inner::Quic(endpoint, Arc::new(shared)) })

@@ -32,6 +32,6 @@ pub use control::{Control, DatagramError, Publisher, RequestError, Serve, Subscr
 pub use endpoint::{DialError, Door, Endpoint};
 pub use lanes::{Lanes, Receive, SendError, Undelivered};
 pub(crate) use settings::no_common_protocol;
-pub use settings::{BindError, Settings};
-pub(crate) use socket::bind_socket;
+pub use settings::{EndpointError, Settings};
+pub(crate) use socket::endpoint_on;
 pub use socket::{SocketFacts, try_socket};

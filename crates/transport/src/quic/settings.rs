@@ -5,7 +5,6 @@ use odeon_protocol::{Boot, limits::JOIN_REQUEST_BYTES_MAX};
 use quinn::{AckFrequencyConfig, ConnectionError, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -105,18 +104,13 @@ impl Settings {
     }
 }
 
-/// Why an endpoint cannot listen.
+/// Why a socket does not become an endpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum BindError {
-    /// The address is taken or not this host's.
-    #[error("cannot listen on {address} (UDP): {why}")]
-    Address {
-        /// Where.
-        address: SocketAddr,
-        /// What the operating system said.
-        why: io::Error,
-    },
+pub enum EndpointError {
+    /// The operating system refuses something.
+    #[error("the UDP socket cannot be used: {0}")]
+    Socket(#[from] io::Error),
     /// The certificate does not work.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),

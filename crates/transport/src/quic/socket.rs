@@ -1,10 +1,10 @@
 //! The UDP socket of an endpoint, and what the operating system gave for it.
 
-use super::settings::{BindError, Settings};
+use super::settings::Settings;
 use odeon_protocol::Boot;
 use quinn::{AsyncUdpSocket, EndpointConfig};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
@@ -45,25 +45,23 @@ impl SocketView {
 /// # Errors
 /// The address is taken or not this host's.
 pub fn try_socket(address: SocketAddr) -> io::Result<SocketFacts> {
-    open(address, &Settings::new(Boot(0))).map(|(_, granted)| granted)
+    open(UdpSocket::bind(address)?, &Settings::new(Boot(0))).map(|(_, granted)| granted)
 }
 
-/// Opens the UDP socket with large buffers. Has to be called within a tokio runtime.
-pub(crate) fn bind_socket(
-    address: SocketAddr,
+/// An endpoint on that UDP socket, whose buffers are made large. Has to be called within a tokio runtime.
+pub(crate) fn endpoint_on(
+    socket: UdpSocket,
     settings: &Settings,
     server: Option<quinn::ServerConfig>,
-) -> Result<(quinn::Endpoint, SocketView), BindError> {
-    let failed = |why| BindError::Address { address, why };
-    let (socket, granted) = open(address, settings).map_err(failed)?;
+) -> io::Result<(quinn::Endpoint, SocketView)> {
+    let (socket, granted) = open(socket, settings)?;
     log_buffers(granted);
     let mut config = EndpointConfig::default();
     if let Some(mtu) = settings.mtu_max {
-        config.max_udp_payload_size(mtu).map_err(|why| failed(io::Error::other(why)))?;
+        config.max_udp_payload_size(mtu).map_err(io::Error::other)?;
     }
     let view = SocketView { granted, socket: Arc::downgrade(&socket) };
-    let runtime = runtime().map_err(failed)?;
-    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime).map_err(failed)?;
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime()?)?;
     Ok((endpoint, view))
 }
 
@@ -71,13 +69,10 @@ fn runtime() -> io::Result<Arc<dyn quinn::Runtime>> {
     quinn::default_runtime().ok_or_else(|| io::Error::other("not within a tokio runtime"))
 }
 
-fn open(address: SocketAddr, settings: &Settings) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketFacts)> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+fn open(socket: UdpSocket, settings: &Settings) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketFacts)> {
+    socket.set_nonblocking(true)?;
     let wanted_bytes = settings.socket_buffer_bytes;
     ask_for_buffers(&socket, wanted_bytes);
-    socket.bind(&address.into())?;
-    let socket: UdpSocket = socket.into();
-    socket.set_nonblocking(true)?;
     // Linux says twice what it grants, for its bookkeeping.
     let about = SockRef::from(&socket);
     let (send_bytes, receive_bytes) = (about.send_buffer_size()? / 2, about.recv_buffer_size()? / 2);
@@ -87,12 +82,12 @@ fn open(address: SocketAddr, settings: &Settings) -> io::Result<(Arc<dyn AsyncUd
 }
 
 /// A refusal is no failure: the operating system grants what its limits allow, and more only to the privileged.
-fn ask_for_buffers(socket: &Socket, bytes: usize) {
+fn ask_for_buffers(socket: &UdpSocket, bytes: usize) {
     if set_socket_send_buffer_size_force(socket, bytes).is_err() {
-        let _ = socket.set_send_buffer_size(bytes);
+        let _ = SockRef::from(socket).set_send_buffer_size(bytes);
     }
     if set_socket_recv_buffer_size_force(socket, bytes).is_err() {
-        let _ = socket.set_recv_buffer_size(bytes);
+        let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
     }
 }
 

@@ -7,7 +7,7 @@ use odeon_transport::{
     tls::{Authority, Certificate, Identity, NodeKey},
 };
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -88,7 +88,7 @@ impl Agent {
 
     pub(crate) fn with_settings(identity: Arc<Identity>, settings: Settings, admit: Option<Arc<dyn Admit>>) -> Self {
         let recovery = settings.recovery.clone();
-        let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), identity, settings).unwrap();
+        let endpoint = Endpoint::on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), identity, settings).unwrap();
         let (sender, accepted) = mpsc::channel(16);
         let (refusal, follows) = (Mutex::default(), AtomicBool::default());
         let door = Arc::new(TestDoor { sender, refusal, admit, follows, recovery });

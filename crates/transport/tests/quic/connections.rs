@@ -8,6 +8,7 @@ use odeon_transport::{
     tls::NodeKey,
 };
 use std::{
+    net::UdpSocket,
     sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
@@ -175,8 +176,8 @@ async fn nobody_there_is_unreachable() {
     let mut settings = Settings::new(Boot(1));
     settings.dial_within = Duration::from_millis(200);
     let own = identity(&authority, &key, SystemTime::now());
-    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), own, settings).unwrap();
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let any = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (endpoint, free) = (Endpoint::on(any(), own, settings).unwrap(), any());
     let error = soon(endpoint.dial(free.local_addr().unwrap(), NodeId(1), Kind::Control)).await.unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
 }
