@@ -12,7 +12,7 @@ use super::flow::{Now, Route};
 use odeon_protocol::{Direct, Serial, simulated::RandomState};
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
-/// Names that are remembered; beyond it those of other processes are forgotten and asked for anew.
+/// Names of other processes that are remembered; beyond it they are forgotten and asked for anew.
 const REMEMBERED: usize = 1 << 17;
 /// Places that are remembered of each name.
 const RECENT: usize = 4;
@@ -49,12 +49,21 @@ pub(crate) enum Lookup {
 }
 
 /// All names that this process has heard of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Names {
     names: HashMap<Arc<str>, Name, RandomState>,
+    /// With so many names, those of other processes are forgotten. Always [`REMEMBERED`] more than were kept the last time:
+    /// a process may bear any number itself, and must not look through them at each new one.
+    forgets_at: usize,
     version: u64,
     /// The version in which names were last forgotten: before it nothing is known of their changes.
     forgotten: u64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { names: HashMap::default(), forgets_at: REMEMBERED, version: 0, forgotten: 0 }
+    }
 }
 
 impl Names {
@@ -72,9 +81,10 @@ impl Names {
     }
 
     fn set(&mut self, name: &Arc<str>, place: Place, epoch: u64) -> Vec<Waker> {
-        if self.names.len() >= REMEMBERED && !self.names.contains_key(name) {
+        if self.names.len() >= self.forgets_at && !self.names.contains_key(name) {
             self.names
                 .retain(|_, entry| matches!(entry.place, Place::Here(_) | Place::Ending) || !entry.waiting.is_empty());
+            self.forgets_at = self.names.len() + REMEMBERED;
             self.version += 1;
             self.forgotten = self.version;
         }
@@ -261,6 +271,18 @@ mod tests {
         }
         assert!(names.names.len() < 10);
         assert!(matches!(names.look_up("here"), Lookup::Here(_)));
+    }
+
+    #[test]
+    fn bearers_here_are_not_looked_through_at_each_new_one() {
+        let mut names = Names::default();
+        let mut forgot = 0;
+        for number in 0..REMEMBERED as u64 + 100 {
+            let before = names.forgotten;
+            drop(names.begin(&number.to_string().into(), Serial(number), 1));
+            forgot += u64::from(names.forgotten > before);
+        }
+        assert_eq!((forgot, names.names.len()), (1, REMEMBERED + 100));
     }
 
     #[test]
