@@ -177,6 +177,9 @@ impl Controller {
             troupe: record.troupe(),
         };
         self.parts.router.control(record.worker, &FromAgent::Start(start));
+        if let Some(name) = &record.name {
+            self.watched.news(name);
+        }
         self.records.insert(serial, record);
         self.parts.metrics.records.set(self.records.len() as u64);
     }

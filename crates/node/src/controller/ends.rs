@@ -32,7 +32,7 @@ impl Controller {
         if self.record_of(process, serial).is_none() {
             return;
         }
-        let Some(mut record) = self.records.remove(&serial) else { return };
+        let Some(mut record) = self.records.remove(serial) else { return };
         self.parts.metrics.records.set(self.records.len() as u64);
         let place = self.place(serial);
         let cause = record.cause(cause);
@@ -90,8 +90,7 @@ impl Controller {
 
     /// A worker is gone with everything that ran in it.
     pub(super) fn actors_lost(&mut self, process: WorkerId, cause: &ExitCause) {
-        let mut lost: Vec<_> = self.records.extract_if(|_, record| record.worker == process).collect();
-        lost.sort_by_key(|(serial, _)| *serial);
+        let lost = self.records.take(|record| record.worker == process);
         self.parts.metrics.records.set(self.records.len() as u64);
         let gone = |parent: Direct, controller: &Self| {
             controller.is_here(parent) && controller.parts.router.process_of(parent).is_none()

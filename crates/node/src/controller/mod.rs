@@ -25,6 +25,7 @@ mod names;
 mod note;
 mod peers;
 mod processes;
+mod records;
 mod troupes;
 mod types;
 mod unfit;
@@ -45,15 +46,10 @@ use odeon_cluster::{capability::Map, placement::Recent};
 use odeon_protocol::{
     Address, Direct, NodeId, Reason, Serial, WorkerId,
     control::{Placed, Policy, Refusal, Spec, ToAgent, WireCodec, decode},
-    simulated::RandomState,
 };
 pub(crate) use peers::Seam;
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use records::Records;
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch as channel, time};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -116,7 +112,7 @@ pub(crate) struct Controller {
     clients: BTreeMap<WorkerId, processes::Client>,
     messages: processes::Messages,
     types: types::Types,
-    records: HashMap<Serial, Record, RandomState>,
+    records: Records,
     names: names::Names,
     troupes: troupes::Troupes,
     dedicated: create::Dedicated,
@@ -190,7 +186,7 @@ impl Controller {
             clients: BTreeMap::new(),
             messages: processes::Messages::default(),
             types: types::Types::default(),
-            records: HashMap::default(),
+            records: Records::default(),
             names: names::Names::default(),
             troupes: troupes::Troupes::default(),
             dedicated: create::Dedicated::default(),

@@ -114,7 +114,7 @@ impl Controller {
                 Ok(()) => controller.name_started(&name, serial, epoch),
                 Err(why) => {
                     controller.troupes.kept.remove(&serial);
-                    controller.records.remove(&serial);
+                    controller.records.remove(serial);
                     controller.name_start_failed(&name, epoch, why);
                 }
             }),
@@ -236,7 +236,7 @@ impl Controller {
         let body = encode(&if kill { Signal::Kill } else { Signal::Stop });
         kept.members.iter().for_each(|member| self.parts.router.signal(member.place, None, &body));
         self.parts.router.troupe_missing(troupe, &Why::not_run(Reason::ActorStopped, "the troupe was stopped"));
-        if let (Some(name), Some(record)) = (kept.name, self.records.remove(&troupe.serial)) {
+        if let (Some(name), Some(record)) = (kept.name, self.records.remove(troupe.serial)) {
             self.name_stopped(&name, record.epoch, false);
         }
     }
@@ -247,7 +247,7 @@ impl Controller {
             self.troupes.kept.iter().filter(|(_, kept)| kept.name.is_some()).map(|(serial, _)| *serial).collect();
         for serial in named {
             let Some(kept) = self.troupes.kept.remove(&serial) else { continue };
-            self.records.remove(&serial);
+            self.records.remove(serial);
             let body = encode(&Signal::Stop);
             kept.members.iter().for_each(|member| self.parts.router.signal(member.place, None, &body));
             let why = Why::not_run(Reason::Fenced, "the troupe's host lost its lease");

@@ -1,21 +1,22 @@
 //! What changes without being asked for: the directory, the lease, other hosts; and what is done at every tick.
 
-use super::Controller;
+use super::{Controller, Record};
 use crate::{
     convention::{self, Lease, Over},
-    router::Why,
+    router::{Known, Why},
 };
 use odeon_cluster::{
     Liveness, Load,
-    directory::{NameState, Standing},
+    directory::{Directory, NameState, Standing},
 };
 use odeon_protocol::{
-    Boot, Direct, NodeId, Reason, Time, WorkerId,
+    Boot, Direct, NodeId, Reason, Serial, Time, WorkerId,
     control::{FromAgent, Signal, encode},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::watch, time};
@@ -26,12 +27,20 @@ const GATHER: Duration = Duration::from_millis(20);
 /// What workers said of their named actors before the lease's end is read within this time, also after this agent
 /// was held up itself.
 const LAST_WORDS: Duration = Duration::from_millis(20);
+/// Names that are compared with the directory at a time.
+const LOOKED_AT_ONCE: usize = 1 << 10;
+/// Names remembered for the next look; beyond, all are looked at.
+const NEWS_MAX: usize = 16 << 10;
 
 /// What the controller watches.
 pub(super) struct Watched {
     receivers: Option<Receivers>,
     /// A look through the directory is due.
     dirty: bool,
+    /// The directory's version at the last look.
+    looked_at: u64,
+    /// Names that something was learned of since; nothing if all are to be looked at.
+    news: Option<BTreeSet<Arc<str>>>,
     /// The newest boot of each member that is known to be over.
     dead: BTreeMap<NodeId, Boot>,
     boots: BTreeMap<NodeId, Boot>,
@@ -80,12 +89,23 @@ impl Watched {
         Self {
             receivers: Some(receivers),
             dirty: false,
+            looked_at: 0,
+            news: None,
             dead: BTreeMap::new(),
             boots: BTreeMap::new(),
             generations: BTreeMap::new(),
             lost: false,
             over: None,
         }
+    }
+
+    /// The name is to be compared with the directory at the next look.
+    pub(super) fn news(&mut self, name: &Arc<str>) {
+        if let Some(news) = &mut self.news {
+            news.insert(name.clone());
+        }
+        // Nothing changes for long, and much is learned.
+        self.news.take_if(|news| news.len() > NEWS_MAX);
     }
 
     pub(super) fn take_receivers(&mut self) -> Receivers {
@@ -191,36 +211,37 @@ impl Controller {
 
     /// Tells the convention once no actor runs under a name of the lost lease.
     pub(super) fn rest_if_quiet(&mut self) {
-        if self.watched.lost && !self.records.values().any(|record| record.name.is_some()) {
+        if self.watched.lost && self.records.named().next().is_none() {
             self.watched.lost = false;
             info!("every named actor of the lost lease is at rest");
             self.parts.convention.rested();
         }
     }
 
-    /// Compares what is known here with this agent's copy of the directory, which may be behind what was heard.
+    /// Compares what is known here with this agent's copy of the directory, which may be behind what was heard: the names
+    /// that either of the two says something new of. With a million names, a look at all takes most of a second.
     fn look_through(&mut self) {
         self.watched.dirty = false;
         self.look_for_dead_hosts();
         let lost_leases = self.lost_leases();
-        let known = self.parts.router.names();
-        let over = self.parts.convention.directory(|directory| {
-            let over = known.into_iter().filter_map(|(name, known)| {
-                let record = directory.name(&name);
-                let is_over = match record {
-                    Some(record) if record.epoch == known.epoch => record.holder != Some(known.place),
-                    Some(record) => record.epoch > known.epoch,
-                    None => directory.epoch() >= known.epoch,
-                };
-                let is_lost = lost_leases.contains(&known.place.node)
-                    || record.is_some_and(|record| record.state == NameState::Unplaced);
-                is_over.then_some((name, known, is_lost))
-            });
-            over.collect::<Vec<_>>()
-        });
+        let names = self.names_to_look_at().filter(|_| lost_leases.is_empty());
+        let known = self.parts.router.names(names.as_ref());
+        let look = |directory: &Directory, (name, known): &(Arc<str>, Known)| {
+            let record = directory.name(name);
+            let is_over = match record {
+                Some(record) if record.epoch == known.epoch => record.holder != Some(known.place),
+                Some(record) => record.epoch > known.epoch,
+                None => directory.epoch() >= known.epoch,
+            };
+            let is_lost = lost_leases.contains(&known.place.node)
+                || record.is_some_and(|record| record.state == NameState::Unplaced);
+            is_over.then(|| (name.clone(), *known, is_lost))
+        };
+        let over = self.look_at_each(&known, look);
         for (name, known, is_lost) in over {
             if self.is_here(known.place) && self.names.is_held(&name) {
                 // What this host says of its own names goes first; see `end_fenced`.
+                self.watched.news(&name);
                 continue;
             }
             if is_lost {
@@ -231,7 +252,24 @@ impl Controller {
             }
             self.parts.router.unresolved(&name, known.epoch);
         }
-        self.end_fenced();
+        self.end_fenced(names.as_ref());
+    }
+
+    /// Compares each of these with the directory; writers wait for some of them at a time only.
+    fn look_at_each<T, F>(&self, these: &[T], look: impl Fn(&Directory, &T) -> Option<F>) -> Vec<F> {
+        let some = |some: &[T]| -> Vec<F> {
+            self.parts.convention.directory(|directory| some.iter().filter_map(|one| look(directory, one)).collect())
+        };
+        these.chunks(LOOKED_AT_ONCE).flat_map(some).collect()
+    }
+
+    /// The names of which the directory, or what is known here, says something new; nothing if that may be any.
+    fn names_to_look_at(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        let (version, changed) = self.parts.convention.names_changed_after(self.watched.looked_at);
+        self.watched.looked_at = version;
+        let mut news = self.watched.news.replace(BTreeSet::new())?;
+        news.append(&mut changed?);
+        Some(news)
     }
 
     /// Other hosts whose lease was lost since the last look. A name may have a new place already: its state alone does
@@ -252,18 +290,23 @@ impl Controller {
         self.watched.generations.iter().filter_map(grown).collect()
     }
 
-    /// Ends actors of this host whose names were granted anew elsewhere.
-    fn end_fenced(&self) {
-        for (serial, record) in &self.records {
-            let Some(name) = &record.name else { continue };
-            let me = self.me();
-            let fenced = self.parts.convention.directory(|directory| {
-                directory.name(name).is_some_and(|newer| newer.epoch > record.epoch && newer.host != me)
-            });
-            if fenced {
-                warn!(name = &**name, "a newer instance lives elsewhere: this one is ended");
-                self.parts.router.signal(self.place(*serial), None, &encode(&Signal::Kill));
-            }
+    /// Ends actors of this host whose names were granted anew elsewhere; of these names, or of all. They are looked at again
+    /// until they have ended.
+    fn end_fenced(&mut self, names: Option<&BTreeSet<Arc<str>>>) {
+        let me = self.me();
+        let epoch_of = |(serial, record): (&Serial, &Record)| Some((*serial, record.name.clone()?, record.epoch));
+        let here: Vec<_> = match names {
+            Some(names) => names.iter().flat_map(|name| self.records.of_name(name)).filter_map(epoch_of).collect(),
+            None => self.records.named().filter_map(epoch_of).collect(),
+        };
+        let fenced = self.look_at_each(&here, |directory, (serial, name, epoch): &(Serial, Arc<str>, u64)| {
+            let newer = directory.name(name)?;
+            (newer.epoch > *epoch && newer.host != me).then(|| (*serial, newer.name.clone()))
+        });
+        for (serial, name) in fenced {
+            warn!(name = &*name, "a newer instance lives elsewhere: this one is ended");
+            self.parts.router.signal(self.place(serial), None, &encode(&Signal::Kill));
+            self.watched.news(&name);
         }
     }
 

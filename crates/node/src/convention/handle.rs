@@ -116,6 +116,12 @@ impl Handle {
         self.shared.copies.read(read)
     }
 
+    /// The names of which this agent's copy of the directory says something new since it had that version, and its version
+    /// now; nothing if that may be any name.
+    pub(crate) fn names_changed_after(&self, version: u64) -> (u64, Option<BTreeSet<Arc<str>>>) {
+        self.shared.copies.names_changed_after(version)
+    }
+
     /// A name as the leader knows it, confirmed by a majority.
     ///
     /// # Errors

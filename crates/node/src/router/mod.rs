@@ -36,7 +36,7 @@ use odeon_transport::{
 pub(crate) use pace::Waits;
 use pace::{Pace, Paced};
 use parking_lot::Mutex;
-use std::{future::Future, io, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, future::Future, io, sync::Arc, thread, time::Duration};
 pub(crate) use table::Known;
 use tokio::{runtime, sync::Notify, time};
 use tokio_util::sync::CancellationToken;
@@ -259,9 +259,12 @@ impl Handle {
         self.with(|router| router.table.stopped(serial));
     }
 
-    /// The names that the router knows, with their grants.
-    pub(crate) fn names(&self) -> Vec<(Arc<str>, Known)> {
-        self.with(|router| router.table.names().map(|(name, known)| (name.clone(), known)).collect())
+    /// The names that the router knows, with their grants: those of these, or all.
+    pub(crate) fn names(&self, of: Option<&BTreeSet<Arc<str>>>) -> Vec<(Arc<str>, Known)> {
+        self.with(|router| match of {
+            Some(names) => names.iter().filter_map(|name| Some((name.clone(), router.table.name(name)?))).collect(),
+            None => router.table.names().map(|(name, known)| (name.clone(), known)).collect(),
+        })
     }
 
     /// The members of a troupe.

@@ -42,7 +42,7 @@ impl Controller {
             && self.is_here(placement.place)
         {
             // Frames that came while it started may not have been asked for yet.
-            self.parts.router.resolved(name, Known { place: placement.place, epoch: placement.epoch });
+            self.know(name, placement);
         }
     }
 
@@ -84,7 +84,13 @@ impl Controller {
         }
     }
 
-    pub(super) fn answer(&self, name: &Arc<str>, waiter: Waiter, outcome: &Result<Placement, Refusal>) {
+    /// The router learns where a name is.
+    fn know(&mut self, name: &Arc<str>, placement: &Placement) {
+        self.watched.news(name);
+        self.parts.router.resolved(name, Known { place: placement.place, epoch: placement.epoch });
+    }
+
+    pub(super) fn answer(&mut self, name: &Arc<str>, waiter: Waiter, outcome: &Result<Placement, Refusal>) {
         match (waiter, outcome) {
             (Waiter::Create { type_name, reply, .. }, Ok(placement)) => {
                 let bearer = self.records.get(&placement.place.serial).filter(|_| self.is_here(placement.place));
@@ -95,7 +101,7 @@ impl Controller {
             }
             (Waiter::Create { reply, .. }, Err(why)) => reply(Err(why.clone())),
             (Waiter::Frames { .. }, Ok(placement)) => {
-                self.parts.router.resolved(name, Known { place: placement.place, epoch: placement.epoch });
+                self.know(name, placement);
             }
             (Waiter::Frames { was_start }, Err(why)) => {
                 self.parts.router.missing(name, was_start, &Why::not_run(why.reason, why.text.clone()));

@@ -103,9 +103,8 @@ impl Controller {
     /// Ends all named actors: their names are lost to other hosts.
     pub(in crate::controller) fn end_named(&mut self) {
         let body = encode(&Signal::Kill);
-        let named = self.records.iter().filter(|(_, record)| record.name.is_some()).map(|(serial, _)| *serial);
-        for serial in named.collect::<Vec<_>>() {
-            self.parts.router.signal(self.place(serial), None, &body);
+        for (serial, _) in self.records.named() {
+            self.parts.router.signal(self.place(*serial), None, &body);
         }
         self.drop_named_troupes();
         self.later(END_WAIT, |controller| {
@@ -117,7 +116,7 @@ impl Controller {
     }
 
     fn workers_with_names(&self) -> BTreeSet<WorkerId> {
-        self.records.values().filter(|record| record.name.is_some()).map(|record| record.worker).collect()
+        self.records.named().map(|(_, record)| record.worker).collect()
     }
 
     fn kill_workers(&mut self, workers: BTreeSet<WorkerId>, why: &str) {
